@@ -1,0 +1,52 @@
+# Two commands set everything up: `make run` and `make test`. Everything else builds on them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: run test check lint types imports docs model results clean help
+
+help:  ## This list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and pinned: a plain `torch` pulls gigabytes of CUDA packages.
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt torch
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+run: $(VENV)/.installed  ## Extract entities from sentences in eight languages with the shipped model.
+	$(BIN)/python examples/eight_languages.py
+
+test: $(VENV)/.installed-dev  ## All tests, offline.
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+check: lint types imports  ## What must hold of the code besides its tests.
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check src tests scripts examples
+	$(BIN)/ruff format --check src tests scripts examples
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed-dev
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-dev  ## Write the generated parts of the documents anew.
+	$(BIN)/python scripts/docs.py --write
+
+model: $(VENV)/.installed-dev  ## Build the shipped model from the corpora: make model PANX=DIR LMTEXT=DIR
+	$(PIP) install -c constraints.txt -e '.[train,model]'
+	$(BIN)/python scripts/mini/build.py --panx "$(PANX)" --lmtext "$(LMTEXT)" --out runs/mini
+
+clean:
+	rm -rf $(VENV) build dist

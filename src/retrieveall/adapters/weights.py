@@ -1,0 +1,109 @@
+"""One LoRA adapter in memory: its shape, its tensors, and the fingerprint of the backbone it belongs to.
+
+Knows nothing of files, languages or forward passes. Torch is imported inside functions, so that listing
+adapters loads no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from retrieveall.config import LoraSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["LoraLayer", "LoraShape", "LoraWeights", "backbone_fingerprint", "matches_target"]
+
+_SAMPLE = 1024  # elements of each tensor that enter the fingerprint
+
+
+def matches_target(module: str, targets: Iterable[str]) -> bool:
+    """PEFT's rule for a list of target modules: the full dotted name, or its last parts."""
+    return any(module == target or module.endswith(f".{target}") for target in targets)
+
+
+@dataclass(frozen=True)
+class LoraShape:
+    """Rank and scale of an adapter, in PEFT's terms.
+
+    ``rank_pattern`` and ``alpha_pattern`` override rank and alpha for modules whose name ends with the key (a
+    key that starts with ``^`` must be the whole name). An empty ``target_modules`` means that the tensors
+    alone say which modules are adapted.
+    """
+
+    rank: int
+    alpha: float
+    use_rslora: bool = False
+    target_modules: tuple[str, ...] = ()
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_settings(cls, settings: LoraSettings) -> LoraShape:
+        return cls(settings.rank, settings.alpha, settings.use_rslora, settings.target_modules)
+
+    def rank_of(self, module: str) -> int:
+        key = _pattern_key(self.rank_pattern, module)
+        return self.rank if key is None else self.rank_pattern[key]
+
+    def scaling_of(self, module: str) -> float:
+        """``alpha / rank``, or ``alpha / sqrt(rank)`` for rank-stabilised adapters (arXiv 2312.03732)."""
+        key = _pattern_key(self.alpha_pattern, module)
+        alpha = self.alpha if key is None else self.alpha_pattern[key]
+        rank = self.rank_of(module)
+        return alpha / (math.sqrt(rank) if self.use_rslora else rank)
+
+
+def _pattern_key(pattern: Iterable[str], module: str) -> str | None:
+    for key in pattern:  # the first match counts, as in PEFT
+        if module == key[1:] if key.startswith("^") else matches_target(module, (key,)):
+            return key
+    return None
+
+
+@dataclass(frozen=True)
+class LoraLayer:
+    """One adapted linear layer: ``y += scaling * B A x`` with ``a`` [rank, in] and ``b`` [out, rank]."""
+
+    a: Tensor
+    b: Tensor
+    scaling: float
+
+    @property
+    def rank(self) -> int:
+        return int(self.a.shape[0])
+
+
+@dataclass(frozen=True)
+class LoraWeights:
+    """A whole adapter: its layers by dotted module name, such as ``model.layers.0.self_attn.q_proj``."""
+
+    shape: LoraShape
+    layers: Mapping[str, LoraLayer]
+
+
+def backbone_fingerprint(model: nn.Module | Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and a strided sample of at most 1,024 elements of every parameter.
+
+    Takes milliseconds whatever the size of the model, and changes when a model is retrained or resized. It is
+    no checksum of every byte (the manifest is), and a backbone cast to another dtype has another fingerprint.
+    A model with tied embeddings and its safetensors file, where the tied copy is absent, agree.
+    """
+    import torch
+
+    if isinstance(model, torch.nn.Module):
+        named: Iterable[tuple[str, Tensor]] = model.named_parameters()
+    else:
+        named = model.items()
+    digest = hashlib.sha256()
+    for name, tensor in sorted(named, key=lambda item: item[0]):
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        flat = tensor.detach().reshape(-1)
+        step = max(1, -(-flat.numel() // _SAMPLE))
+        digest.update(flat[::step].to(device="cpu", dtype=torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,91 @@
+"""The program: its verbs, ``--version``, and how every failure becomes one line. Knows nothing of what verbs do."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from retrieveall.cli.add_language import add_language
+from retrieveall.cli.adopt import adopt
+from retrieveall.cli.evaluate import evaluate
+from retrieveall.cli.extract import extract
+from retrieveall.cli.guard import close_quietly, guard
+from retrieveall.cli.index import index
+from retrieveall.cli.info import info
+from retrieveall.cli.plan import plan
+from retrieveall.cli.remove_language import remove_language
+from retrieveall.cli.train import train
+from retrieveall.cli.validate import validate
+
+__all__ = ["app", "main"]
+
+
+class _Guarded(TyperGroup):
+    """Runs every verb under ``guard``; errors of usage stay typer's, with exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with guard():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=_Guarded,
+    name="retrieveall",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_VERBS: dict[str, Callable[..., None]] = {
+    "extract": extract,
+    "train": train,
+    "add-language": add_language,
+    "adopt": adopt,
+    "remove-language": remove_language,
+    "index": index,
+    "evaluate": evaluate,
+    "validate": validate,
+    "info": info,
+    "plan": plan,
+}
+for _name, _verb in _VERBS.items():
+    app.command(_name)(_verb)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from retrieveall import __version__
+
+        typer.echo(f"retrieveall {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Named entities in many languages with one language model, its adapters routed by retrieval."""
+
+
+def main() -> None:
+    """Run the command line with ``sys.argv`` and exit with its code: 0, 1 an error, 2 wrong usage, 130 interrupted."""
+    # What is printed is text of any language, whatever the terminal's code page.
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None and (stream.encoding or "").lower().replace("-", "") != "utf8":
+            reconfigure(encoding="utf-8")
+    try:
+        # Loading makes millions of objects that stay; looking for garbage among them took two of five seconds.
+        gc.set_threshold(200_000, 20, 100)
+        app(prog_name="retrieveall")
+    except KeyboardInterrupt:  # before or after a verb ran
+        raise SystemExit(130) from None
+    finally:
+        close_quietly()

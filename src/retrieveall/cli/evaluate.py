@@ -1,0 +1,102 @@
+"""``retrieveall evaluate``: how good a model is on gold sentences, by language."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrieveall.cli.options import Languages, Model, Server, Threads, Verify, split_list, use_threads
+from retrieveall.cli.progress import is_terminal, stages
+
+if TYPE_CHECKING:
+    from retrieveall.evaluation import EvaluationReport
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="A folder of {language}/test.tsv and the like, or with --language a file or hf://..."
+        ),
+    ],
+    model: Model = "mini",
+    split: Annotated[str, typer.Option(help="Which files of a folder: train, validation or test.")] = "test",
+    languages: Languages = None,
+    language: Annotated[
+        str | None, typer.Option("--language", "-l", help="The language of DATA, if that is one file.")
+    ] = None,
+    told: Annotated[
+        bool, typer.Option("--told", help="Tell the model the language, instead of routing by retrieval.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many sentences of each language.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", dir_okay=False, help="Also write the whole report as JSON."),
+    ] = None,
+    threads: Threads = None,
+    verify: Verify = True,
+    server: Server = None,
+) -> None:
+    """Measure entity-level F1, calibration, routing and speed on gold sentences.
+
+    F1 is given twice: of all sentences, and of those that do not stand in the
+    model's knowledge too ("unseen").
+    """
+    wanted = split_list(languages, "--languages")
+    files = _files(data, split, wanted, language)
+    if output is not None and not output.resolve().parent.is_dir():
+        raise typer.BadParameter(f"expected an existing folder for {output}", param_hint="--output")
+    use_threads(threads)
+    from retrieveall import RetrieveAll
+    from retrieveall.data import read_corpus
+    from retrieveall.evaluation import evaluate as measure
+
+    opened = RetrieveAll.from_pretrained(model, verify=verify, server=server)
+    sentences = {name: read_corpus(path, language=name) for name, path in files.items()}
+    with stages(unit="sentences") as progress:
+        report = measure(
+            opened,
+            sentences,
+            language="told" if told else "routed",
+            limit=limit,
+            progress=progress,
+            data=f"{Path(data).name} {split if language is None else ''}".strip(),
+        )
+    if output is not None:
+        report.save(output)
+    _print(report)
+
+
+def _files(data: str, split: str, languages: list[str] | None, language: str | None) -> dict[str, str | Path]:
+    from retrieveall.cli.corpora import find_split
+    from retrieveall.config import check_language
+
+    if split not in ("train", "validation", "test"):
+        raise typer.BadParameter(f"expected train, validation or test, got {split[:80]!r}", param_hint="--split")
+    if Path(data).is_dir():
+        if language is not None:
+            raise typer.BadParameter("a folder names its languages; choose with --languages", param_hint="--language")
+        return dict(find_split(Path(data), split, languages))
+    if not data.startswith("hf://") and not Path(data.partition("?")[0]).exists():
+        from retrieveall.errors import DataError
+
+        raise DataError(f"{data}: expected a folder or a file, found none; check the path")
+    if language is None:
+        raise typer.BadParameter("a file needs one: of which language is it?", param_hint="--language")
+    return {check_language(language): data}
+
+
+def _print(report: EvaluationReport) -> None:
+    table = report.to_markdown()
+    if not is_terminal(sys.stdout):
+        typer.echo(table)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(table))

@@ -1,0 +1,79 @@
+"""Model folders that a verb may change: never the one inside the package, unless somebody names it by its path."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retrieveall.cli.guard import note
+from retrieveall.errors import InputError, LanguageError
+
+if TYPE_CHECKING:
+    from retrieveall.model_folder import ModelFolder
+
+__all__ = ["open_writable", "run_folder"]
+
+
+def open_writable(model: str, copy_to: Path | None, *, has: str | None = None, reuse: bool = False) -> ModelFolder:
+    """The folder to change: ``model`` if it is a path, or a new copy of any model at ``copy_to``.
+
+    Args:
+        has: a language that the model must have, asked before anything is copied.
+        reuse: take a copy that is there already, for a run that was interrupted.
+
+    Raises:
+        InputError: a shipped model or a hub id without ``copy_to``.
+        LanguageError: no such language.
+        ModelFolderError: no sound model, or ``copy_to`` is not empty.
+    """
+    from retrieveall.model_folder import SETTINGS, ModelFolder, shipped_models
+
+    if copy_to is None and (model in shipped_models() or not Path(model).expanduser().is_dir()):
+        kind = "the name of a shipped model" if model in shipped_models() else "no folder"
+        raise InputError(
+            f"expected --model as a folder to change, got {model[:200]!r}, {kind}; "
+            "make a copy of your own with --copy-to FOLDER, or check the path"
+        )
+    if copy_to is not None and reuse and (copy_to / SETTINGS).is_file():
+        return ModelFolder.open(copy_to)
+    folder = ModelFolder.open(model)
+    if has is not None:
+        have = {*folder.languages(), *folder.knowledge().languages}
+        if has not in have:
+            raise LanguageError(
+                f"expected one of the languages {', '.join(sorted(have)) or '(none)'}, got {has[:80]!r}"
+            )
+    if copy_to is None:
+        return folder
+    folder.copy_to(copy_to)
+    return ModelFolder.open(copy_to)
+
+
+@contextmanager
+def run_folder(named: Path | None, model: Path, purpose: str, *, keep: bool = False) -> Iterator[Path]:
+    """Where a run keeps its checkpoints: ``named``, or a folder beside the model that goes when the run is complete.
+
+    After an error or an interruption it stays if there is a checkpoint or a language's outcome in it, and the same run
+    goes on from that.
+    With ``keep`` another process takes care of it.
+    """
+    if named is not None:
+        yield named
+        return
+    model = model.resolve()
+    folder = model.with_name(f"{model.name}.{purpose}.run")
+    if keep:
+        yield folder
+        return
+    try:
+        yield folder
+    except BaseException:
+        if any(any(folder.rglob(name)) for name in ("checkpoint-*", "installed.json")):
+            note(f"note: the run stays in {folder}; the same command goes on from its last checkpoint")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,133 @@
+"""``retrieveall info``: what a model folder holds, from its small files alone. Loads neither torch nor weights."""
+
+from __future__ import annotations
+
+import json
+import sys
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from retrieveall.cli.options import Verify
+from retrieveall.cli.progress import is_terminal
+
+if TYPE_CHECKING:
+    from retrieveall.model_folder import ModelFolder
+
+__all__ = ["info"]
+
+
+def info(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model, a folder or a hub id.")] = "mini",
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    verify: Verify = True,
+) -> None:
+    """Show a model: its languages, labels, backbone, knowledge, and what its adapters scored."""
+    from retrieveall.model_folder import ModelFolder
+
+    facts = describe(ModelFolder.open(model, verify=verify))
+    if as_json:
+        typer.echo(json.dumps(facts, ensure_ascii=False, indent=1))
+    else:
+        _print(facts)
+
+
+def describe(folder: ModelFolder) -> dict[str, Any]:
+    """Everything that is shown, as plain data.
+
+    Raises:
+        ModelFolderError: a card, a weights file or the knowledge is malformed.
+    """
+    from retrieveall.adapters import AdapterPool
+    from retrieveall.storage import Manifest
+
+    config = folder.config
+    pool = AdapterPool(folder.path)
+    return {
+        "name": config.name,
+        "path": str(folder.path),
+        "bytes": sum(record.size for record in Manifest.load(folder.path).files.values()),
+        "languages": list(folder.languages()),
+        "labels": {label.name: label.definition for label in config.labels},
+        "backbone": _backbone(folder),
+        "template": config.prompt.template,
+        "encoder": config.retrieval.encoder,
+        "decoder": {"kind": config.decoder.kind, "attention": config.decoder.attention},
+        "knowledge": _knowledge(folder),
+        "adapters": {language: _card(pool, language) for language in folder.languages()},
+    }
+
+
+def _backbone(folder: ModelFolder) -> dict[str, Any]:
+    """Path and number of parameters; the number from the headers of the weights, where they lie in the folder."""
+    from retrieveall.storage import check_safetensors, safe_join
+
+    settings = folder.config.backbone
+    facts: dict[str, Any] = {"path": settings.path, "revision": settings.revision, "dtype": settings.dtype}
+    local = Path(settings.path) if Path(settings.path).is_absolute() else folder.path / settings.path
+    if local.is_dir():
+        root = folder.path if local.is_relative_to(folder.path) else local
+        files = [safe_join(root, path.relative_to(root).as_posix()) for path in sorted(local.glob("*.safetensors"))]
+        headers = [check_safetensors(path) for path in files]
+        facts["parameters"] = sum(prod(shape) for header in headers for _, shape in header.values())
+    return facts
+
+
+def _knowledge(folder: ModelFolder) -> dict[str, int]:
+    """Training sentences of each language."""
+    base = folder.knowledge()
+    return {language: len(base.sentences(language)) for language in base.languages}
+
+
+def _card(pool: Any, language: str) -> dict[str, Any]:
+    card = pool.card(language)
+    return {
+        "rank": card.rank,
+        "alpha": card.alpha,
+        "created": card.created,
+        "data": dict(card.data),
+        "scores": dict(card.scores),
+    }
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from retrieveall.cli.render.marks import visible
+
+    console = Console() if is_terminal(sys.stdout) else Console(width=120, color_system=None)
+    backbone = facts["backbone"]
+    parameters = f", {backbone['parameters']:,} parameters" if "parameters" in backbone else ""
+    revision = f" at {backbone['revision']}" if backbone["revision"] else ""
+    rows = {
+        "model": f"{facts['name']}, {facts['bytes'] / 1e6:,.1f} MB in {facts['path']}",
+        "backbone": f"{backbone['path']}{revision}, {backbone['dtype']}{parameters}",
+        "labels": ", ".join(
+            name + (f" ({definition})" if definition else "") for name, definition in facts["labels"].items()
+        ),
+        "template": facts["template"],
+        "decoder": f"{facts['decoder']['kind']}, {facts['decoder']['attention']} attention",
+        "encoder": facts["encoder"],
+    }
+    grid = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        grid.add_row(Text(name, style="dim"), Text(visible(value), overflow="fold"))
+    console.print(grid)
+    console.print()
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("language", "rank", "knowledge", "scores"):
+        table.add_column(name, justify="left" if name in ("language", "scores") else "right", overflow="fold")
+    for language in sorted({*facts["adapters"], *facts["knowledge"]}):
+        card = facts["adapters"].get(language)
+        scores = ", ".join(f"{name} {value:.4g}" for name, value in card["scores"].items()) if card else ""
+        table.add_row(
+            language,
+            str(card["rank"]) if card else "no adapter",
+            f"{facts['knowledge'].get(language, 0):,}",
+            Text(visible(scores)),
+        )
+    console.print(table)

@@ -1,0 +1,213 @@
+"""Where the texts of ``extract`` come from: arguments, a file, a folder or standard input, one document at a time.
+
+Knows lines and JSON objects, no model. Offsets refer to the text as it is handed on: a line without its ending, or
+with ``whole_file`` the file without a byte-order mark.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from retrieveall.cli.options import InputFormat
+from retrieveall.data.files import Line, iter_lines, plain_name
+from retrieveall.data.jsonl import read_jsonl_texts
+from retrieveall.errors import DataError, InputError
+
+__all__ = ["Document", "Reader", "batches", "from_arguments"]
+
+_JSONL = (".jsonl", ".ndjson")
+_SUFFIXES = (".txt", *_JSONL)
+_MAX_FILE = 40 * 2**20  # bytes of a document: 10 million characters, the pipeline's limit, of up to four bytes
+_BATCH_CHARACTERS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text and the fields that came with it; ``size`` is the bytes it took in its file, for progress."""
+
+    text: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 0
+
+
+def from_arguments(texts: Sequence[str]) -> Iterator[Document]:
+    """The texts of the command line.
+
+    Raises:
+        InputError: an argument that is not UTF-8.
+    """
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError("expected TEXT in UTF-8, got other bytes; pass it as a file with --input") from None
+        yield Document(text)
+
+
+class Reader:
+    """The documents of a file, of a folder's ``.txt`` and ``.jsonl`` files in order of their names, or of ``-``.
+
+    Documents of a folder carry the field ``"source"``, ``name:line``, unless they have one of their own.
+
+    Raises:
+        DataError: nothing there to read.
+    """
+
+    def __init__(self, path: str, *, format: InputFormat = InputFormat.auto, whole_file: bool = False) -> None:
+        self._format = format
+        self._whole = whole_file
+        self.stdin = path == "-"
+        self._folder = not self.stdin and Path(path).is_dir()
+        self.skipped: list[Path] = []
+        """Empty files of the folder."""
+        self.files = [Path(path)] if not self._folder else self._listed(Path(path))
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of all files; None for a stream or where compression hides it."""
+        if self.stdin or any(plain_name(file) != file.name for file in self.files):
+            return None
+        return sum(file.stat().st_size for file in self.files if file.is_file())
+
+    def __iter__(self) -> Iterator[Document]:
+        if self.stdin:
+            yield from self._stream()
+            return
+        for file in self.files:
+            yield from self._file(file)
+
+    def _listed(self, folder: Path) -> list[Path]:
+        found = sorted(
+            path
+            for path in folder.iterdir()
+            if not path.name.startswith(".") and Path(plain_name(path)).suffix.lower() in _SUFFIXES and path.is_file()
+        )
+        if not found:
+            raise DataError(f"{folder}: expected files named .txt or .jsonl in the folder, found none; check the path")
+        self.skipped = [path for path in found if path.stat().st_size == 0]
+        if len(self.skipped) == len(found):
+            raise DataError(f"{folder}: expected texts, got empty files only; check the path")
+        return [path for path in found if path not in self.skipped]
+
+    def _stream(self) -> Iterator[Document]:
+        if self._whole:
+            yield Document(_decode(sys.stdin.buffer.read(_MAX_FILE + 1), "<stdin>"))
+            return
+        yield from self._documents(iter_lines(sys.stdin), self._format, folder=False)
+
+    def _file(self, file: Path) -> Iterator[Document]:
+        suffix = Path(plain_name(file)).suffix.lower()
+        format = self._format
+        if format is InputFormat.auto and suffix in _SUFFIXES:
+            format = InputFormat.jsonl if suffix in _JSONL else InputFormat.text
+        if not self._whole or format is InputFormat.jsonl:
+            yield from self._documents(iter_lines(file), format, folder=self._folder)
+            return
+        fields = {"source": file.name} if self._folder else {}
+        text = _read_whole(file)
+        yield Document(text, fields, file.stat().st_size)
+
+    def _documents(self, lines: Iterator[Line], format: InputFormat, *, folder: bool) -> Iterator[Document]:
+        if format is InputFormat.auto:
+            format, lines = _sniff(lines)
+        read = _read_jsonl if format is InputFormat.jsonl else _read_text
+        for line, document in read(lines):
+            if not folder:
+                yield document
+            else:
+                source = {"source": f"{Path(line.file).name}:{line.number}"}
+                yield Document(document.text, source | dict(document.fields), document.size)
+
+
+def batches(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
+    """Documents in lists of at most ``size``, and of about a million characters at most.
+
+    What was read before an error is handed on first, so that every line before a broken one is answered.
+    """
+    batch: list[Document] = []
+    characters = 0
+    try:
+        for document in documents:
+            batch.append(document)
+            characters += len(document.text)
+            if len(batch) == size or characters >= _BATCH_CHARACTERS:
+                yield batch
+                batch, characters = [], 0
+    except DataError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+def _read_text(lines: Iterable[Line]) -> Iterator[tuple[Line, Document]]:
+    for line in lines:
+        yield line, Document(line.text, {}, len(line.text.encode()) + 1)
+
+
+def _read_jsonl(lines: Iterable[Line]) -> Iterator[tuple[Line, Document]]:
+    empty = True
+    where = ""
+    for line in lines:
+        where = line.file
+        for text in read_jsonl_texts([line]):  # none for a blank line
+            empty = False
+            yield line, Document(text, json.loads(line.text), len(line.text.encode()) + 1)
+    if empty:
+        raise DataError(f'{where}: expected at least one object with "text", got blank lines only; check the file')
+
+
+def _sniff(lines: Iterator[Line]) -> tuple[InputFormat, Iterator[Line]]:
+    """JSONL if the first line that is not blank is an object with ``"text"``, text otherwise."""
+    head: list[Line] = []
+    for line in lines:
+        head.append(line)
+        if line.text.strip():
+            break
+    found = InputFormat.text
+    if head and head[-1].text.lstrip().startswith("{"):
+        try:
+            value = json.loads(head[-1].text)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict) and "text" in value:
+            found = InputFormat.jsonl
+    return found, chain(head, lines)
+
+
+def _read_whole(file: Path) -> str:
+    if plain_name(file) != file.name:
+        raise DataError(f"{file}: expected a plain file with --whole-file, got a compressed one; unpack it first")
+    try:
+        with file.open("rb") as stream:
+            return _decode(stream.read(_MAX_FILE + 1), str(file))
+    except FileNotFoundError:
+        raise DataError(f"{file}: expected a file, found none; check the path") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
+
+
+def _decode(data: bytes, name: str) -> str:
+    if not data:
+        raise DataError(f"{name}: expected a text, got an empty file")
+    if len(data) > _MAX_FILE:
+        raise DataError(
+            f"{name}: expected a document of at most {_MAX_FILE:,} bytes; leave out --whole-file or split it"
+        )
+    if b"\0" in data:
+        raise DataError(f"{name}: expected text, got binary data (a NUL byte); check that this is a text file")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{name}:{line}: expected UTF-8, got byte 0x{data[error.start]:02x}; "
+            "convert the file, for example with iconv"
+        ) from None

@@ -1,0 +1,102 @@
+"""Options that several verbs share, and what they do before any library is loaded."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+__all__ = [
+    "BatchSize",
+    "CopyTo",
+    "InputFormat",
+    "Languages",
+    "Model",
+    "ModelFolderPath",
+    "Server",
+    "Threads",
+    "Verify",
+    "split_list",
+    "use_threads",
+]
+
+
+class InputFormat(StrEnum):
+    """How a file or stream of texts is read; ``auto`` goes by the suffix, then by the first line."""
+
+    auto = "auto"
+    text = "text"
+    jsonl = "jsonl"
+
+
+Model: TypeAlias = Annotated[
+    str,
+    typer.Option("--model", "-m", help="A shipped model by name, a model folder, or a hub id such as owner/model."),
+]
+ModelFolderPath: TypeAlias = Annotated[
+    str,
+    typer.Option("--model", "-m", help="The folder to change; with --copy-to also a shipped model or hub id."),
+]
+CopyTo: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--copy-to", metavar="FOLDER", help="Copy the model to this new folder and change the copy."),
+]
+Threads: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="CPU threads of the model; torch's own choice by default. Where another process keeps a core busy, "
+        "fewer are faster: two OpenMP threads that wait for each other can be much slower than one.",
+    ),
+]
+Server: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        help="Run the model at this server, such as http://localhost:8000 (vLLM, SGLang); its key, if it asks for "
+        "one, in the environment variable RETRIEVEALL_API_KEY.",
+    ),
+]
+BatchSize: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Texts that are read and predicted together; 1 answers every line at once.")
+]
+Verify: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--verify/--no-verify",
+        help="Compare the model's files with their checksums, or only with their sizes.",
+    ),
+]
+Languages: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--languages", help="Only these, separated by commas: de,en.", show_default="all"),
+]
+
+
+def use_threads(threads: int | None) -> None:
+    """Limit the threads of torch, OpenMP and what else computes; call it before any of them is imported."""
+    if threads is None:
+        return
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    if "torch" in sys.modules:  # too late for the environment
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def split_list(value: str | None, option: str) -> list[str] | None:
+    """The items of ``a,b,c``; None stays None.
+
+    Raises:
+        typer.BadParameter: there is no item.
+    """
+    if value is None:
+        return None
+    items = [item.strip() for item in value.split(",") if item.strip()]
+    if not items:
+        raise typer.BadParameter("expected names separated by commas, got none", param_hint=option)
+    return list(dict.fromkeys(items))

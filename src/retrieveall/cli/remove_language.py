@@ -1,0 +1,28 @@
+"""``retrieveall remove-language``: a language out of a model folder, and nothing else changed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from retrieveall.cli.options import CopyTo, ModelFolderPath
+
+__all__ = ["remove_language"]
+
+
+def remove_language(
+    language: Annotated[str, typer.Argument(metavar="LANG", help="The language to remove, such as de.")],
+    model: ModelFolderPath = "mini",
+    copy_to: CopyTo = None,
+) -> None:
+    """Remove a language's adapter and knowledge from a model folder.
+
+    The files of all other languages stay as they are, byte by byte.
+    """
+    from retrieveall.cli.folders import open_writable
+
+    folder = open_writable(model, copy_to, has=language)
+    folder.remove_language(language)
+    left = ", ".join(folder.languages()) or "none"
+    typer.echo(f"removed {language} from {folder.path}; languages left: {left}")

@@ -1,0 +1,30 @@
+"""Predictions as ``word<TAB>tag`` lines in IOB2, written as the library writes corpora. Knows no tags itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+from retrieveall.data import write_conll
+from retrieveall.types import Prediction, Sentence
+
+__all__ = ["ConllRenderer"]
+
+
+class ConllRenderer:
+    """The words of ``retrieveall.data.segment`` with their tags, and a blank line; nothing for a text without words.
+
+    In Chinese and Japanese the token ``#`` stands for white space, as in PAN-X: see ``write_conll``.
+    """
+
+    def head(self) -> str:
+        return ""
+
+    def item(self, prediction: Prediction, fields: Mapping[str, Any]) -> str:
+        stream = StringIO()
+        write_conll([Sentence(prediction.text, prediction.entities, prediction.route.language)], stream)
+        return stream.getvalue()
+
+    def tail(self) -> str:
+        return ""

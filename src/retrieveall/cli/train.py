@@ -1,0 +1,214 @@
+"""``retrieveall train``: a model folder from a corpus, or new adapters for one that exists."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from retrieveall.cli.guard import FAILED, note
+from retrieveall.cli.options import Languages, Threads, split_list, use_threads
+from retrieveall.cli.progress import Stage, is_terminal, stages
+from retrieveall.cli.training_options import (
+    Config,
+    Decoder,
+    DecoderName,
+    RunFolder,
+    Set,
+    kind_of,
+    read_model_settings,
+    read_training,
+)
+
+if TYPE_CHECKING:
+    from retrieveall.backbones import DecoderKind
+    from retrieveall.config import ModelConfig, TrainingConfig
+    from retrieveall.training.run import LanguageData
+
+__all__ = ["train"]
+
+
+def train(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A folder of {language}/train.tsv, validation.tsv and the like.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            file_okay=False,
+            help="The model folder: made if it is not there, else its adapters of these languages are trained anew.",
+        ),
+    ],
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone", "-b", help="For a new model: a local model, which is copied in, or a hub id, which is not."
+        ),
+    ] = None,
+    copy_backbone: Annotated[
+        bool, typer.Option(help="Copy a local backbone into the new model, or refer to it by its path.")
+    ] = True,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="For a new model: its retrieveall.yaml; without it, the labels are those of DATA."
+        ),
+    ] = None,
+    languages: Languages = None,
+    decoder: Decoder = None,
+    config: Config = None,
+    change: Set = None,
+    run: RunFolder = None,
+    threads: Threads = None,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray", help="Train each language as a job of its own on Ray: the cluster at RAY_ADDRESS, or this machine."
+        ),
+    ] = False,
+) -> None:
+    """Train one adapter for each language over one frozen backbone, all in one run.
+
+    Interrupted and called again, it goes on from the last checkpoint and ends
+    with the same weights. Several GPUs or machines: start it with accelerate
+    launch or torchrun, see docs/scaling.md.
+    """
+    if settings is not None and decoder is not None:
+        raise typer.BadParameter(f"{settings} says it already; leave one of them out", param_hint="--decoder")
+    wishes = read_model_settings(config, decoder)
+    training = read_training(config, change, _kind(out, settings, decoder))
+    wanted = split_list(languages, "--languages")
+    use_threads(threads)
+    from retrieveall.cli.folders import run_folder
+
+    with stages(unit="sentences") as progress:
+        corpora = _read(data, wanted, progress)
+        from retrieveall.training.parallel import Processes
+        from retrieveall.training.run import train as fit
+
+        processes = Processes.join()  # of a launcher; without one, this process alone
+        if ray and processes.count > 1:
+            raise typer.BadParameter("Ray starts the processes itself; run it without a launcher", param_hint="--ray")
+        with processes.main_first():
+            if processes.main:
+                _prepare(out, _New(backbone, copy_backbone, settings, wishes), corpora, progress)
+        with run_folder(run, out, "train", keep=not processes.main) as place:
+            if ray:
+                _train_pool(out, corpora, training, place)
+                return
+            scores = fit(out, corpora, training, place, progress=progress, show_bar=is_terminal(sys.stderr))
+    if not processes.main:
+        return
+    for language, f1 in scores.items():
+        typer.echo(f"{language}\tvalidation F1 {100 * f1:.1f}")
+    typer.echo(f"trained {len(corpora)} languages in {out}")
+
+
+def _train_pool(out: Path, corpora: Mapping[str, LanguageData], training: TrainingConfig, place: Path) -> None:
+    from retrieveall.training.jobs import RayExecutor, train_pool
+
+    def report(language: str, f1: float | None) -> None:
+        typer.echo(language if f1 is None else f"{language}\tvalidation F1 {100 * f1:.1f}")
+
+    result = train_pool(out, corpora, training, place, RayExecutor(), report=report)
+    if result.kept:
+        typer.echo(f"trained before: {', '.join(result.kept)}")
+    for language, why in result.failures.items():
+        note(f"error: {language}: {why}")
+    typer.echo(f"trained {len(result.scores)} of {len(corpora)} languages in {out}")
+    if result.failures:
+        raise typer.Exit(FAILED)
+
+
+def _kind(out: Path, settings: Path | None, decoder: DecoderName | None) -> DecoderKind:
+    """The decoder that the training settings are for."""
+    from retrieveall.config import ModelConfig, load_yaml
+
+    if settings is not None and not _is_model(out):
+        return load_yaml(ModelConfig, settings).decoder.kind
+    return kind_of(out, decoder)
+
+
+@dataclass(frozen=True)
+class _New:
+    """What was asked for a model that is not there yet. ``wishes`` is part of a retrieveall.yaml, as plain data."""
+
+    backbone: str | None
+    copy: bool
+    settings: Path | None
+    wishes: Mapping[str, Any]
+
+
+def _prepare(out: Path, new: _New, corpora: Mapping[str, LanguageData], progress: Stage) -> None:
+    if not _is_model(out):
+        _create(out, new, corpora, progress)
+    elif new.backbone is not None or new.settings is not None:
+        note(f"note: {out} is a model already; its own backbone and settings are used")
+
+
+def _is_model(folder: Path) -> bool:
+    from retrieveall.model_folder import SETTINGS
+    from retrieveall.storage import recover
+
+    if folder.is_dir():
+        recover(folder)
+    return (folder / SETTINGS).is_file()
+
+
+def _read(data: Path, languages: list[str] | None, progress: Stage) -> dict[str, LanguageData]:
+    from retrieveall.cli.corpora import find_split, read
+    from retrieveall.data import find_splits
+    from retrieveall.training.run import LanguageData
+
+    found = find_splits(data, languages)
+    corpora = {}
+    for language, path in find_split(data, "train", languages).items():
+        validation = found[language].get("validation")
+        corpora[language] = LanguageData(
+            read(path, language, progress=progress),
+            read(validation, language, progress=progress) if validation else (),
+        )
+    return corpora
+
+
+def _create(out: Path, new: _New, corpora: Mapping[str, LanguageData], progress: Stage) -> None:
+    from retrieveall.training.run import create_model
+
+    if new.backbone is None and new.settings is None and "backbone" not in new.wishes:
+        raise typer.BadParameter(f"a new model needs one, and {out} is none yet", param_hint="--backbone")
+    config = _settings(new, corpora, out.resolve().name)
+    local = Path(new.backbone) if new.backbone is not None and Path(new.backbone).is_dir() else None
+    if new.backbone is not None and (local is None or not new.copy):
+        place = {"path": new.backbone if local is None else str(local.resolve())}
+        config = config.model_copy(update={"backbone": config.backbone.model_copy(update=place)})
+    create_model(out, config, corpora, backbone=local if new.copy else None, progress=progress)
+
+
+def _settings(new: _New, corpora: Mapping[str, LanguageData], name: str) -> ModelConfig:
+    """Those of the file, or what was asked for with the labels of the training sentences.
+
+    Raises:
+        InputError: no sentence has an entity.
+    """
+    from retrieveall.config import ModelConfig, load_yaml, parse_config
+    from retrieveall.errors import InputError
+
+    if new.settings is not None:
+        return load_yaml(ModelConfig, new.settings)
+    labels = {entity.label for of in corpora.values() for sentence in of.train for entity in sentence.entities}
+    if not labels:
+        raise InputError("expected training sentences with entities, got none; name the labels with --settings")
+    raw = {
+        "prompt": {"template": "plain.v1"},
+        **new.wishes,
+        "name": name,
+        "labels": [{"name": label} for label in sorted(labels)],
+    }
+    return parse_config(ModelConfig, raw, "the settings of a new model")

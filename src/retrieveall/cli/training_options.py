@@ -1,0 +1,142 @@
+"""The settings of a training run from the command line: a YAML file or a backbone's name, and single keys over it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+if TYPE_CHECKING:
+    from retrieveall.backbones import DecoderKind
+    from retrieveall.config import TrainingConfig
+
+__all__ = ["Config", "Decoder", "DecoderName", "RunFolder", "Set", "kind_of", "read_model_settings", "read_training"]
+
+
+class DecoderName(StrEnum):
+    """How a model's states become entities."""
+
+    tagging = "tagging"
+    generation = "generation"
+
+
+Config: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE|NAME",
+        help="The training settings as YAML, or those of a backbone: llama-3-8b, llama-3-8b-instruct, qwen2.5-7b, "
+        "qwen2.5-14b.",
+    ),
+]
+Decoder: TypeAlias = Annotated[
+    DecoderName | None,
+    typer.Option(help="For a new model: read tags in one pass, which is the default, or let the model write."),
+]
+Set: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="One training setting, such as epochs=2 or lora.rank=8; repeatable."
+    ),
+]
+RunFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        metavar="FOLDER",
+        file_okay=False,
+        help="Where checkpoints go, and stay; beside the model without it, until the run is complete.",
+    ),
+]
+
+
+def kind_of(model: str | Path | None, decoder: DecoderName | None = None) -> DecoderKind:
+    """The decoder of the run: of the model, where it is one already, else what was asked for, else tags."""
+    from retrieveall.config import ModelConfig, load_yaml
+    from retrieveall.model_folder import SETTINGS, shipped_models
+
+    if model is not None:
+        settings = shipped_models().get(str(model), Path(model)) / SETTINGS
+        if settings.is_file():
+            return load_yaml(ModelConfig, settings).decoder.kind
+    return "generation" if decoder is DecoderName.generation else "tagging"
+
+
+def read_model_settings(config: str | None, decoder: DecoderName | None) -> dict[str, Any]:
+    """What ``--config`` with the name of a backbone, and ``--decoder``, say of a new model, as plain data.
+
+    Raises:
+        ConfigError: a wrong key or value in a file of settings.
+    """
+    from retrieveall.backbones import find_preset
+
+    preset = find_preset(config) if config is not None else None
+    if preset is not None:
+        return preset.model_settings(kind_of(None, decoder))
+    if decoder is None:
+        return {}
+    generates = decoder is DecoderName.generation
+    return {
+        "decoder": {"kind": decoder.value},
+        "prompt": {"template": "answer.v1" if generates else "plain.v1"},
+    }
+
+
+def read_training(path: str | Path | None, changes: list[str] | None, kind: DecoderKind = "tagging") -> TrainingConfig:
+    """The training settings: defaults, then the file, then ``key=value`` in order, the values as in YAML.
+
+    ``path`` may be the name of a backbone, or a file like those; ``kind`` says then for which decoder.
+
+    Raises:
+        ConfigError: an unknown key, a wrong value, a file that is no YAML; names the file or option.
+        typer.BadParameter: a change that is not ``key=value``.
+    """
+    from retrieveall.backbones import find_preset, preset_names
+    from retrieveall.config import TrainingConfig, load_yaml, parse_config
+    from retrieveall.errors import ConfigError
+
+    raw: dict[str, Any] = {}
+    if path is not None:
+        preset = find_preset(path)
+        if preset is None and Path(path).suffix == "" and not Path(path).exists():
+            raise ConfigError(
+                f"expected --config as a YAML file or one of {', '.join(preset_names())}, got {str(path)[:80]!r}"
+            )
+        raw = (
+            preset.training_settings(kind)
+            if preset is not None
+            else load_yaml(TrainingConfig, Path(path)).model_dump(exclude_unset=True)
+        )
+    for change in changes or ():
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"expected KEY=VALUE, got {change[:80]!r}", param_hint="--set")
+        _put(raw, key.split("."), _value(value))
+    return parse_config(TrainingConfig, raw, "--set" if changes else str(path or "the training settings"))
+
+
+def _put(raw: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = raw.setdefault(key, {})
+        if not isinstance(inner, dict):
+            inner = raw[key] = {}
+        raw = inner
+    raw[keys[-1]] = value
+
+
+def _value(text: str) -> Any:
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise typer.BadParameter(f"expected a value as in YAML, got {text[:80]!r}", param_hint="--set") from None
+    if isinstance(value, str):  # YAML 1.1 takes 1e-3 for a string
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,269 @@
+"""CoNLL-style files of two columns, token and tag: in from CoNLL, PAN-X and original WikiANN, out as CoNLL.
+
+Tokens become raw text, tags become character spans. Tokens are joined by one blank; where words are written
+without blanks (Chinese, Japanese, and files that hold single characters of such scripts) they are joined by
+nothing, and the token ``#`` stands for a blank, as in PAN-X. Knows no label set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO
+
+import regex
+
+from retrieveall.data.files import Line, Report, fail, open_output
+from retrieveall.data.schemes import Scheme, detect_scheme, spans_to_tags, split_tag, tags_to_spans
+from retrieveall.data.segmentation import segment
+from retrieveall.errors import DataError, InputError
+from retrieveall.types import Entity, Sentence
+
+__all__ = [
+    "FileStyle",
+    "TaggedSentence",
+    "detect_style",
+    "is_unspaced",
+    "looks_like_conll",
+    "read_tagged",
+    "to_sentence",
+    "with_style",
+    "write_conll",
+]
+
+HEAD = 100
+"""Sentences that are looked at to find out how a file is written."""
+
+SPACE_TOKEN = "#"
+"""What stands for a blank among tokens that are joined by nothing."""
+
+_UNSPACED_LANGUAGES = {"zh", "ja"}
+_UNSPACED_SCRIPT = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+_PREFIX = re.compile(r"([a-z]{2,3}(?:-[a-z-]{1,20})?|simple):(?=.)")
+_BLANKS = re.compile(r"[ \t]+")
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedSentence:
+    """Parallel tokens, tags and the line numbers they stand on."""
+
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]
+    lines: tuple[int, ...]
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileStyle:
+    """What the first sentences of a file tell about all of it.
+
+    ``prefix`` is the language of ``en:token`` files; ``scheme`` is given or detected; ``accepts`` is the
+    scheme whose letters may occur: a detected scheme is a guess, which later sentences may contradict.
+    """
+
+    unspaced: bool
+    prefix: str | None
+    scheme: Scheme
+    accepts: Scheme
+
+
+def looks_like_conll(line: str) -> bool:
+    """Whether a line is a token with a well-formed tag, in two columns."""
+    try:
+        split_tag(_columns(line)[1])
+    except (ValueError, InputError):
+        return False
+    return True
+
+
+def read_tagged(lines: Iterable[Line], report: Report = fail) -> Iterator[TaggedSentence]:
+    """The sentences of a CoNLL-style file; blank lines and ``-DOCSTART-`` end a sentence.
+
+    Args:
+        lines: of the file.
+        report: gets the error of a malformed line; if it returns, the line is left out and reading goes on.
+
+    Raises:
+        DataError: a line that is not a token and a tag; names file and line.
+    """
+    rows: list[tuple[str, str, int]] = []
+    file = ""
+    for line in lines:
+        file = line.file
+        if not line.text.strip() or line.text.startswith("-DOCSTART-"):
+            if rows:
+                yield _tagged(rows, file)
+                rows = []
+            continue
+        try:
+            token, tag = _columns(line.text)
+            split_tag(tag)
+        except (ValueError, InputError) as error:
+            report(DataError(f"{line.where}: {error}"))
+            continue
+        rows.append((token, tag, line.number))
+    if rows:
+        yield _tagged(rows, file)
+
+
+def _tagged(rows: list[tuple[str, str, int]], file: str) -> TaggedSentence:
+    tokens, tags, lines = zip(*rows, strict=True)
+    return TaggedSentence(tokens, tags, lines, file)
+
+
+def _columns(line: str) -> tuple[str, str]:
+    parts = [part.strip(" ") for part in line.split("\t")] if "\t" in line else _BLANKS.split(line.strip(" "))
+    if len(parts) != 2:
+        raise ValueError(
+            f"expected two columns, token<TAB>tag, got {len(parts)}; keep the first and the last, "
+            f"for example with "
+            f"awk 'NF {{ print $1 \"\\t\" $NF; next }} {{ print }}'"
+        )
+    if not parts[0].strip():
+        raise ValueError("expected a token before the tag, got none; remove the line or write the token")
+    return parts[0], parts[1]
+
+
+def is_unspaced(language: str | None) -> bool:
+    """Whether a language joins its tokens by nothing: Chinese and Japanese, but not romanised Min Nan."""
+    if language is None:
+        return False
+    base = language.lower().replace("_", "-")
+    return base.split("-")[0] in _UNSPACED_LANGUAGES and base != "zh-min-nan"
+
+
+def detect_style(
+    sentences: Sequence[TaggedSentence], *, language: str | None = None, scheme: Scheme | None = None
+) -> FileStyle:
+    """Settle how a file is written from its first sentences, unless the caller knows.
+
+    Tokens count as unspaced if at least half of them are single characters of a script without blanks, and no
+    token holds several.
+    """
+    prefix = _common_prefix(sentences)
+    skip = len(prefix) + 1 if prefix else 0
+    tokens = [token[skip:] for sentence in sentences for token in sentence.tokens]
+    unspaced = is_unspaced(language or prefix) or _single_characters(tokens)
+    detected = detect_scheme(chain.from_iterable((*sentence.tags, "O") for sentence in sentences))
+    return FileStyle(unspaced, prefix, scheme or detected, scheme or "bioes")
+
+
+def with_style(
+    sentences: Iterator[TaggedSentence], *, language: str | None = None, scheme: Scheme | None = None
+) -> Iterator[tuple[TaggedSentence, FileStyle]]:
+    """Each sentence with the style of its file, which the first ``HEAD`` sentences settle; those are held."""
+    head = list(islice(sentences, HEAD))
+    style = detect_style(head, language=language, scheme=scheme)
+    for sentence in chain(head, sentences):
+        yield sentence, style
+
+
+def _common_prefix(sentences: Sequence[TaggedSentence]) -> str | None:
+    found: str | None = None
+    for token in chain.from_iterable(sentence.tokens for sentence in sentences):
+        match = _PREFIX.match(token)
+        if match is None or found not in (None, match[1]):
+            return None
+        found = match[1]
+    return found
+
+
+def _single_characters(tokens: Sequence[str]) -> bool:
+    counts = [len(_UNSPACED_SCRIPT.findall(token)) for token in tokens]
+    return bool(counts) and max(counts) == 1 and 2 * sum(counts) >= len(counts)
+
+
+def to_sentence(tagged: TaggedSentence, style: FileStyle, *, language: str | None, identifier: str) -> Sentence:
+    """Join tokens into text and turn tags into character spans.
+
+    Raises:
+        DataError: a tag that the scheme does not have, a token without the prefix of the file; names file and
+            line.
+    """
+    tokens = _without_prefix(tagged, style.prefix) if style.prefix else tagged.tokens
+    if style.unspaced:
+        tokens = tuple(" " if token == SPACE_TOKEN else token for token in tokens)
+    glue = "" if style.unspaced else " "
+    text = glue.join(tokens)
+    try:
+        spans = tags_to_spans(tagged.tags, style.accepts)
+    except InputError as error:
+        raise DataError(f"{tagged.file}:{tagged.lines[0]}: {error}") from None
+    starts: list[int] = []
+    position = 0
+    for token in tokens:
+        starts.append(position)
+        position += len(token) + len(glue)
+    entities = []
+    for first, last, label in spans:
+        start, end = starts[first], starts[last - 1] + len(tokens[last - 1])
+        entities.append(Entity(start, end, label, text[start:end]))
+    return Sentence(text, tuple(entities), language or style.prefix, identifier)
+
+
+def _without_prefix(tagged: TaggedSentence, prefix: str) -> tuple[str, ...]:
+    lead = prefix + ":"
+    for token, line in zip(tagged.tokens, tagged.lines, strict=True):
+        if not token.startswith(lead) or token == lead:
+            raise DataError(
+                f"{tagged.file}:{line}: expected a token with the prefix {lead!r} as in the lines before, "
+                f"got {token[:40]!r}; add the prefix, or remove it everywhere"
+            )
+    return tuple(token[len(lead) :] for token in tagged.tokens)
+
+
+def write_conll(sentences: Iterable[Sentence], target: Path | IO[str], scheme: Scheme = "iob2") -> int:
+    """Write ``token<TAB>tag`` lines with the words of ``segment``, a blank line after each sentence.
+
+    White space is kept, as the token ``#``, for Chinese and Japanese; elsewhere the file does not tell where
+    words were written together. A sentence without words is left out.
+
+    Returns:
+        the number of sentences written.
+
+    Raises:
+        DataError: an entity that begins or ends inside of a word; a file that cannot be written.
+    """
+    count = 0
+    with open_output(target) as stream:
+        for sentence in sentences:
+            rows = _rows(sentence, scheme)
+            if rows:
+                stream.write("".join(f"{token}\t{tag}\n" for token, tag in rows) + "\n")
+                count += 1
+    return count
+
+
+def _rows(sentence: Sentence, scheme: Scheme) -> list[tuple[str, str]]:
+    units = _units(sentence.text, spaces=is_unspaced(sentence.language))
+    first = {start: i for i, (_, start, _) in enumerate(units)}
+    last = {end: i + 1 for i, (_, _, end) in enumerate(units)}
+    spans = []
+    for entity in sentence.entities:
+        if entity.start not in first or entity.end not in last:
+            raise DataError(
+                f"sentence {sentence.id or sentence.text[:40]!r}: expected entities that begin and end with "
+                f"a word, "
+                f"got {sentence.text[entity.start : entity.end][:40]!r} at {entity.start} to {entity.end}; "
+                f"write JSONL, which keeps any span"
+            )
+        spans.append((first[entity.start], last[entity.end], entity.label))
+    return list(zip((unit for unit, _, _ in units), spans_to_tags(spans, len(units), scheme), strict=True))
+
+
+def _units(text: str, *, spaces: bool) -> list[tuple[str, int, int]]:
+    words = [(word.text, word.start, word.end) for word in segment(text)]
+    if not spaces:
+        return words
+    ends = [0, *(end for _, _, end in words)]
+    starts = [*(start for _, start, _ in words), len(text)]
+    gaps = [
+        (SPACE_TOKEN, i, i + 1)
+        for left, right in zip(ends, starts, strict=True)
+        for i in range(left, right)
+        if text[i].isspace()
+    ]
+    return sorted(words + gaps, key=lambda unit: unit[1])

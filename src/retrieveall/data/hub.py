@@ -1,0 +1,114 @@
+"""Data sets of the Hugging Face hub, by name and configuration, through the package ``datasets``.
+
+Any data set with a column of tokens and a column of tags will do. No code of a data set is ever run:
+``datasets`` 4 and later load tables only. Knows no label set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from retrieveall.data.conll import TaggedSentence, to_sentence, with_style
+from retrieveall.data.schemes import split_tag
+from retrieveall.errors import DataError, InputError, MissingExtraError
+from retrieveall.types import Sentence
+
+__all__ = ["read_hub"]
+
+_TOKENS = ("tokens", "words")
+_TAGS = ("ner_tags", "tags", "labels")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z]{2,8})*|simple")
+
+
+def read_hub(
+    name: str,
+    configuration: str | None = None,
+    split: str = "train",
+    *,
+    language: str | None = None,
+    revision: str | None = None,
+) -> Iterator[Sentence]:
+    """Stream the sentences of one split of a data set.
+
+    Args:
+        name: on the hub, such as ``unimelb-nlp/wikiann`` or ``google/xtreme``, or a local folder of tables.
+        configuration: such as ``de`` or ``PAN-X.de``.
+        split: ``train``, ``validation`` or ``test``.
+        language: of the sentences; by default the last part of the configuration, if that looks like a
+            language.
+        revision: a branch, tag or commit of the data set.
+
+    Yields:
+        sentences called ``{language}-{split}-{number}``.
+
+    Raises:
+        MissingExtraError: the package ``datasets`` is not installed.
+        DataError: the data set cannot be loaded, or has no tokens with tags.
+    """
+    if language is None:
+        language = _language_of(configuration)
+    where = f"{name}/{configuration}" if configuration else name
+    rows = _load(name, configuration, split, revision, where)
+    tokens, tags, names = _columns(rows.features, where)
+    tagged = (
+        _tagged(row, tokens, tags, names, f"{where}:{split}", number)
+        for number, row in enumerate(rows, 1)
+        if row[tokens]
+    )
+    first = next(tagged, None)
+    if first is None:
+        raise DataError(f"{where}: expected at least one sentence in the split {split!r}, got none")
+    stem = f"{language}-{split}" if language else split
+    return (
+        to_sentence(item, style, language=language, identifier=f"{stem}-{item.lines[0]}")
+        for item, style in with_style(chain([first], tagged), language=language)
+    )
+
+
+def _language_of(configuration: str | None) -> str | None:
+    """``de`` for ``de`` and for ``PAN-X.de``; none for ``default`` or ``conll2003``."""
+    last = (configuration or "").rsplit(".", 1)[-1]
+    return last if _LANGUAGE.fullmatch(last) else None
+
+
+def _load(name: str, configuration: str | None, split: str, revision: str | None, where: str) -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtraError("datasets", "datasets", "reading a data set of the Hugging Face hub") from None
+    try:
+        return datasets.load_dataset(name, configuration, split=split, revision=revision)
+    except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        detail = " ".join(str(error).split())[:300] or type(error).__name__
+        raise DataError(f"{where}: the split {split!r} cannot be loaded: {detail}") from None
+
+
+def _columns(features: Mapping[str, Any], where: str) -> tuple[str, str, Sequence[str] | None]:
+    """The names of the two columns, and of the classes where tags are numbers."""
+    tokens = next((column for column in _TOKENS if column in features), None)
+    tags = next((column for column in _TAGS if column in features), None)
+    if tokens is None or tags is None:
+        raise DataError(
+            f"{where}: expected a column {' or '.join(_TOKENS)} and a column {' or '.join(_TAGS)}, "
+            f"got {', '.join(features)}; convert the data set to JSONL"
+        )
+    names: Sequence[str] | None = getattr(getattr(features[tags], "feature", None), "names", None)
+    return tokens, tags, names
+
+
+def _tagged(
+    row: Mapping[str, Any], tokens: str, tags: str, names: Sequence[str] | None, where: str, number: int
+) -> TaggedSentence:
+    words, values = row[tokens], row[tags]
+    try:
+        if len(words) != len(values):
+            raise InputError(f"expected one tag a token, got {len(words)} tokens and {len(values)} tags")
+        written = tuple(names[value] if names and isinstance(value, int) else str(value) for value in values)
+        for tag in written:
+            split_tag(tag)
+    except (InputError, IndexError) as error:
+        raise DataError(f"{where}:{number}: {error}") from None
+    return TaggedSentence(tuple(map(str, words)), written, (number,) * len(words), where)

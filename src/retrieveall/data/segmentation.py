@@ -1,0 +1,77 @@
+"""Words of raw text with exact offsets: one rule for every script, the same in training and at inference.
+
+Knows Unicode properties only: no language, no dictionary, no labels, no tokenizer. An apostrophe joins
+nothing and punctuation stands apart, so that an entity can begin and end at any of them.
+"""
+
+from __future__ import annotations
+
+import regex
+
+from retrieveall.types import Word
+
+__all__ = ["MAX_WORD", "segment"]
+
+MAX_WORD = 128
+"""Characters of the longest word; a longer run is cut into pieces, so that no word costs more than this."""
+
+# Base characters of the scripts that put no space between words. The prolonged sound marks, the half-width
+# voicing marks, the closing mark and the repeat marks belong to the script "Common", though only Chinese and
+# Japanese use them.
+_SINGLE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}ーｰﾞﾟ〆〱-〵--\p{M}]"
+_CLUSTER = r"[[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]--\p{M}]"
+# What stays with the character before it. All marks, also those of Myanmar that UAX 29 leaves out: a vowel
+# sign alone is no word.
+_EXTEND = r"[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}\p{M}]"
+_RUN = rf"[[\p{{L}}\p{{M}}\p{{N}}]--{_SINGLE}--{_CLUSTER}]"
+_JOIN = r"\u200c\u200d"
+_EMOJI = r"\p{Extended_Pictographic}"
+
+# Bounded repeats and possessive quantifiers keep the search linear in the text; what a bound leaves over is
+# the start of the next word. Lone surrogates, controls and format characters match nothing and so stand
+# between words.
+_WORD = regex.compile(
+    rf"""(?V1)(?!\s)(?:
+      # keycap emoji
+      [0-9\#*]\ufe0f?\u20e3
+      # letters, marks and digits; the same with joiners inside
+    | {_RUN}{{1,{MAX_WORD}}}+(?![{_JOIN}])
+    | {_RUN}(?:[{_RUN}{_JOIN}]{{0,{MAX_WORD - 2}}}{_RUN})?
+      # Han, kana, bopomofo
+    | {_SINGLE}{_EXTEND}{{0,{MAX_WORD - 1}}}+
+      # Thai, Lao, Khmer, Myanmar, with stacked consonants
+    | {_CLUSTER}(?:{_EXTEND}{{0,31}}+(?<=[\u1039\u17d2]){_CLUSTER}){{0,2}}+{_EXTEND}{{0,31}}+
+      # flags
+    | \p{{Regional_Indicator}}{{1,2}}+{_EXTEND}{{0,31}}+
+      # emoji and their sequences
+    | {_EMOJI}{_EXTEND}{{0,15}}+(?:(?<=\u200d){_EMOJI}{_EXTEND}{{0,15}}+){{0,6}}+
+      # punctuation, symbols, the rest
+    | [^\s\p{{Cc}}\p{{Cf}}\p{{Cs}}]{_EXTEND}{{0,{MAX_WORD - 1}}}+
+    )""",
+    regex.VERBOSE,
+)
+_SPACE = regex.compile(r"\s")
+
+
+def segment(text: str) -> list[Word]:
+    """Split ``text`` into words, ascending and disjoint, with ``text[word.start:word.end] == word.text``.
+
+    - A maximal run of letters, combining marks and digits is one word, zero-width joiners inside it included.
+    - Every Han, Hiragana, Katakana or Bopomofo character is one word, with the marks that follow it.
+    - Every grapheme cluster is one word in Thai, Lao, Khmer and Myanmar, where words need a dictionary.
+    - Every other grapheme cluster is one word: a punctuation mark, a symbol, a whole emoji sequence.
+    - White space, controls, format characters and lone surrogates standing alone belong to no word.
+
+    ``space_before`` tells whether white space stands between a word and the one before it (or the start of
+    the text). A word has at most ``MAX_WORD`` characters. Time is linear in the length of the text, for any
+    text.
+    """
+    words: list[Word] = []
+    append = words.append
+    previous = 0
+    for match in _WORD.finditer(text):
+        start, end = match.span()
+        space = start > previous and (text[start - 1] == " " or _SPACE.search(text, previous, start) is not None)
+        append(Word(match.group(), start, end, space))
+        previous = end
+    return words

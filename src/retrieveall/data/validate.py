@@ -1,0 +1,219 @@
+"""What a corpus holds and what is wrong with it, split by split. Prints nothing and changes nothing.
+
+An unreadable line is a problem that names file and line, and reading goes on after it. Of each text only a
+digest of 12 bytes is kept, so that corpora of any size can be checked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Literal
+
+from retrieveall.data.conll import read_tagged, to_sentence, with_style
+from retrieveall.data.jsonl import read_jsonl
+from retrieveall.data.readers import Format, open_corpus
+from retrieveall.data.schemes import Scheme, ill_formed
+from retrieveall.data.segmentation import segment
+from retrieveall.errors import DataError, InputError
+from retrieveall.types import Sentence
+
+__all__ = ["CorpusReport", "Problem", "SplitReport", "validate"]
+
+EXAMPLES = 20
+"""Problems of one kind that are listed for one split; all are counted."""
+
+ERRORS = frozenset({"unreadable", "unknown label", "duplicate id"})
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding: ``where`` is ``file:line`` if the line is known, ``kind`` a key of ``findings``."""
+
+    split: str
+    kind: str
+    where: str
+    message: str
+
+    @property
+    def severity(self) -> Literal["error", "warning"]:
+        """An error makes the corpus unusable as it is; a warning is worth knowing."""
+        return "error" if self.kind in ERRORS else "warning"
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+@dataclass(slots=True)
+class SplitReport:
+    """One file. ``entities`` counts per label; ``findings`` counts per kind of problem, listed or not."""
+
+    name: str
+    path: str
+    sentences: int = 0
+    words: int = 0
+    entities: dict[str, int] = field(default_factory=dict)
+    entity_free: int = 0
+    scheme: Scheme | None = None
+    findings: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ill_formed(self) -> int:
+        """Tags that break the rules of ``scheme``."""
+        return self.findings.get("ill-formed tag", 0)
+
+    @property
+    def duplicates(self) -> int:
+        """Sentences whose text stands earlier in the same split."""
+        return self.findings.get("duplicate text", 0)
+
+    @property
+    def misaligned(self) -> int:
+        """Entities that begin or end inside of a word of ``segment``: no tagger over words finds them."""
+        return self.findings.get("entity cuts a word", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusReport:
+    """``overlaps[a, b]`` is the number of sentences of ``b`` whose text also stands in ``a``, for ``a``
+    before ``b``."""
+
+    splits: Mapping[str, SplitReport]
+    overlaps: Mapping[tuple[str, str], int]
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no problem is an error."""
+        return not any(problem.severity == "error" for problem in self.problems)
+
+
+def validate(
+    paths: Mapping[str, str | Path],
+    *,
+    labels: Collection[str] | None = None,
+    format: Format = "auto",
+    language: str | None = None,
+    scheme: Scheme | Literal["auto"] = "auto",
+) -> CorpusReport:
+    """Read the splits of a corpus and report what they hold.
+
+    Args:
+        paths: name of a split to its file, or to a member of an archive as ``read_corpus`` takes it.
+        labels: those allowed; any by default.
+        format: as for ``read_corpus``.
+        language: as for ``read_corpus``.
+        scheme: whose rules tags are held to; ``auto`` finds out from the first sentences.
+
+    Raises:
+        InputError: an unknown format.
+    """
+    splits: dict[str, SplitReport] = {}
+    problems: list[Problem] = []
+    digests: dict[str, Counter[bytes]] = {}
+    for name, path in paths.items():
+        check = _Check(name, str(path), None if labels is None else frozenset(labels))
+        check.run(path, format, language, None if scheme == "auto" else scheme)
+        splits[name] = check.report
+        problems += check.problems
+        digests[name] = check.texts
+    names = list(paths)
+    overlaps = {
+        (first, second): sum(count for text, count in digests[second].items() if text in digests[first])
+        for i, first in enumerate(names)
+        for second in names[i + 1 :]
+    }
+    return CorpusReport(splits, overlaps, tuple(problems))
+
+
+class _Check:
+    """The state of reading one split."""
+
+    def __init__(self, name: str, path: str, labels: frozenset[str] | None) -> None:
+        self.report = SplitReport(name, path)
+        self.problems: list[Problem] = []
+        self.texts: Counter[bytes] = Counter()
+        self._ids: set[bytes] = set()
+        self._labels = labels
+
+    def run(self, path: str | Path, format: Format, language: str | None, scheme: Scheme | None) -> None:
+        try:
+            for where, sentence in self._sentences(path, format, language, scheme):
+                self._count(where, sentence)
+        except DataError as error:
+            self._unreadable(error)
+        if not self.report.sentences and not self.problems:
+            self._found("unreadable", self.report.path, "expected at least one sentence, got none; check the file")
+
+    def _sentences(
+        self, path: str | Path, format: Format, language: str | None, scheme: Scheme | None
+    ) -> Iterator[tuple[str, Sentence]]:
+        opened = open_corpus(path, format=format, language=language, report=self._unreadable)
+        if opened.format == "jsonl":
+            for line, sentence in read_jsonl(
+                opened.lines, stem=opened.stem, language=language, report=self._unreadable
+            ):
+                self._check_id(line.where, sentence.id)
+                yield line.where, sentence
+            return
+        if opened.format == "text":
+            for line in opened.lines:
+                if line.text.strip():
+                    yield line.where, Sentence(line.text, (), language)
+            return
+        for tagged, style in with_style(read_tagged(opened.lines, self._unreadable), language=language, scheme=scheme):
+            self.report.scheme = style.scheme
+            try:
+                sentence = to_sentence(tagged, style, language=language, identifier="")
+                broken = ill_formed(tagged.tags, style.scheme)
+            except (DataError, InputError) as error:
+                where = f"{tagged.file}:{tagged.lines[0]}"
+                self._found("unreadable", where, str(error).removeprefix(f"{where}: "))
+                continue
+            for i in broken:
+                message = f"the tag {tagged.tags[i]!r} breaks the rules of {style.scheme}"
+                self._found("ill-formed tag", f"{tagged.file}:{tagged.lines[i]}", message)
+            yield f"{tagged.file}:{tagged.lines[0]}", sentence
+
+    def _count(self, where: str, sentence: Sentence) -> None:
+        report = self.report
+        report.sentences += 1
+        words = segment(sentence.text)
+        report.words += len(words)
+        report.entity_free += not sentence.entities
+        starts = {word.start for word in words}
+        ends = {word.end for word in words}
+        for entity in sentence.entities:
+            report.entities[entity.label] = report.entities.get(entity.label, 0) + 1
+            if self._labels is not None and entity.label not in self._labels:
+                allowed = ", ".join(sorted(self._labels))
+                self._found("unknown label", where, f"expected a label out of {allowed}, got {entity.label!r}")
+            if entity.start not in starts or entity.end not in ends:
+                self._found("entity cuts a word", where, f"{entity.text[:40]!r} begins or ends inside of a word")
+        digest = _digest(sentence.text)
+        if digest in self.texts:
+            self._found("duplicate text", where, f"the text stands earlier in the split: {sentence.text[:40]!r}")
+        self.texts[digest] += 1
+
+    def _check_id(self, where: str, identifier: str) -> None:
+        digest = _digest(identifier)
+        if digest in self._ids:
+            self._found("duplicate id", where, f"the id {identifier[:40]!r} stands earlier in the split; rename it")
+        self._ids.add(digest)
+
+    def _unreadable(self, error: DataError) -> None:
+        where, _, message = str(error).partition(": ")
+        self._found("unreadable", where, message)
+
+    def _found(self, kind: str, where: str, message: str) -> None:
+        count = self.report.findings.get(kind, 0) + 1
+        self.report.findings[kind] = count
+        if count <= EXAMPLES:
+            self.problems.append(Problem(self.report.name, kind, where, message))
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()

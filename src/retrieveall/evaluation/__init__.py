@@ -1,0 +1,35 @@
+"""How good, how sure and how fast a model is: span F1 by language, calibration, routing, speed."""
+
+from __future__ import annotations
+
+from retrieveall.evaluation.calibrate import fit_model_calibrations, fit_model_temperature
+from retrieveall.evaluation.evaluator import Predictor, Progress, evaluate, training_texts
+from retrieveall.evaluation.prose import spurious_rate
+from retrieveall.evaluation.provenance import Provenance
+from retrieveall.evaluation.report import EvaluationReport, LanguageChoice, LanguageReport
+from retrieveall.evaluation.results import load_reports, render_table
+from retrieveall.evaluation.spans import Counts, SpanScores, score_spans
+from retrieveall.evaluation.speed import cold_start, measure, peak_memory, throughput
+
+__all__ = [
+    "Counts",
+    "EvaluationReport",
+    "LanguageChoice",
+    "LanguageReport",
+    "Predictor",
+    "Progress",
+    "Provenance",
+    "SpanScores",
+    "cold_start",
+    "evaluate",
+    "fit_model_calibrations",
+    "fit_model_temperature",
+    "load_reports",
+    "measure",
+    "peak_memory",
+    "render_table",
+    "score_spans",
+    "spurious_rate",
+    "throughput",
+    "training_texts",
+]

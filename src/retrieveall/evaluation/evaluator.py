@@ -1,0 +1,169 @@
+"""Runs a model over gold sentences and counts. Knows a model only by what ``Predictor`` asks of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from itertools import islice
+from typing import Any, Protocol, TypeAlias
+
+from retrieveall.decoding import expected_calibration_error
+from retrieveall.errors import InputError
+from retrieveall.evaluation.provenance import Provenance
+from retrieveall.evaluation.report import EvaluationReport, LanguageChoice, LanguageReport
+from retrieveall.evaluation.spans import SpanScores, score_spans, spans_of
+from retrieveall.types import Prediction, Sentence
+
+__all__ = ["Predictor", "Progress", "batches", "evaluate", "training_texts"]
+
+Progress: TypeAlias = Callable[[str, int, "int | None"], None]
+"""Called with the language, its sentences done, and their number where it is known."""
+
+BATCH = 256
+"""Sentences that are handed to the model at once."""
+
+
+class Predictor(Protocol):
+    """What evaluation asks of a model; ``RetrieveAll`` is one."""
+
+    def predict(self, texts: Sequence[str], *, language: str | None = None) -> list[Prediction]:
+        """The prediction for each text, in order."""
+        ...
+
+
+def evaluate(
+    model: Predictor,
+    sentences: Mapping[str, Iterable[Sentence]],
+    *,
+    language: LanguageChoice = "routed",
+    seen_texts: Collection[str] | None = None,
+    limit: int | None = None,
+    progress: Progress | None = None,
+    data: str = "",
+) -> EvaluationReport:
+    """Score a model on the gold sentences of each language.
+
+    Args:
+        sentences: language to sentences; a stream is read once and not kept.
+        language: ``"routed"`` lets the model find the language, ``"told"`` fixes the right adapter.
+        seen_texts: training texts of the model, for the score without test sentences that also stand there,
+            in whatever language; those of ``model.knowledge`` if None.
+        limit: evaluate the first so many sentences of each language.
+        progress: called after every batch.
+        data: what the sentences are, in words, for the report.
+
+    Raises:
+        InputError: no sentences, a limit below 1, an unknown choice of the language.
+        LanguageError: told a language that the model does not have.
+    """
+    if language not in ("routed", "told"):
+        raise InputError(f"expected language to be 'routed' or 'told', got {language!r}")
+    if limit is not None and limit < 1:
+        raise InputError(f"expected a limit of at least 1, got {limit}")
+    if not sentences:
+        raise InputError("expected sentences of at least one language to evaluate on, got none")
+    seen = training_texts(model) if seen_texts is None else frozenset(seen_texts)
+    reports = {
+        name: _evaluate_language(model, name, some, language == "told", seen, limit, progress)
+        for name, some in sentences.items()
+    }
+    return EvaluationReport(reports, language, data, Provenance.collect(model))
+
+
+def training_texts(model: Any) -> frozenset[str] | None:
+    """All texts in the knowledge of a model; None for a model without knowledge."""
+    knowledge = getattr(model, "knowledge", None)
+    if knowledge is None:
+        return None
+    return frozenset(text for name in knowledge.languages for text in knowledge.sentences(name).texts)
+
+
+def batches(sentences: Iterable[Sentence], limit: int | None = None) -> Iterator[list[Sentence]]:
+    """``sentences``, or the first ``limit`` of them, in lists of at most ``BATCH``."""
+    iterator = islice(sentences, limit)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
+
+
+def _evaluate_language(
+    model: Predictor,
+    name: str,
+    sentences: Iterable[Sentence],
+    told: bool,
+    seen: Collection[str] | None,
+    limit: int | None,
+    progress: Progress | None,
+) -> LanguageReport:
+    total = len(sentences) if isinstance(sentences, Sized) else None
+    if total is not None and limit is not None:
+        total = min(total, limit)
+    tally = _Tally(name, seen)
+    for batch in batches(sentences, limit):
+        started = time.perf_counter()
+        predictions = model.predict([sentence.text for sentence in batch], language=name if told else None)
+        tally.seconds += time.perf_counter() - started
+        tally.add(batch, predictions)
+        if progress is not None:
+            progress(name, tally.sentences, total)
+    if not tally.sentences:
+        raise InputError(f"expected sentences of '{name}' to evaluate on, got none; check the corpus")
+    return tally.report()
+
+
+class _Tally:
+    """Running sums of one language; ``seen`` are training texts, or None where those are not known."""
+
+    def __init__(self, language: str, seen: Collection[str] | None) -> None:
+        self.language = language
+        self.seen = seen
+        self.sentences = 0
+        self.seconds = 0.0
+        self._scores = SpanScores()
+        self._unseen = SpanScores()
+        self._unseen_sentences = 0
+        self._probabilities: list[float] = []
+        self._right: list[bool] = []
+        self._routed_right = 0
+        self._entity_free = 0
+        self._spurious = 0
+
+    def add(self, sentences: Sequence[Sentence], predictions: Sequence[Prediction]) -> None:
+        pairs = list(zip(sentences, predictions, strict=True))
+        self.sentences += len(pairs)
+        self._scores += _score(pairs)
+        if self.seen is not None:
+            unseen = [(gold, found) for gold, found in pairs if gold.text not in self.seen]
+            self._unseen += _score(unseen)
+            self._unseen_sentences += len(unseen)
+        for gold, found in pairs:
+            self._routed_right += found.route.language == self.language
+            if not gold.entities:
+                self._entity_free += 1
+                self._spurious += bool(found.entities)
+            self._add_probabilities(gold, found)
+
+    def _add_probabilities(self, gold: Sentence, found: Prediction) -> None:
+        wanted = spans_of(gold.entities)
+        for entity in found.entities:
+            if entity.score is not None:
+                self._probabilities.append(entity.score)
+                self._right.append((entity.start, entity.end, entity.label) in wanted)
+
+    def report(self) -> LanguageReport:
+        return LanguageReport(
+            sentences=self.sentences,
+            scores=self._scores,
+            unseen=None if self.seen is None else self._unseen,
+            unseen_sentences=self._unseen_sentences,
+            calibration_error=expected_calibration_error(self._probabilities, self._right)
+            if self._probabilities
+            else None,
+            routing_accuracy=self._routed_right / self.sentences,
+            entity_free=self._entity_free,
+            spurious=self._spurious,
+            seconds=self.seconds,
+        )
+
+
+def _score(pairs: Sequence[tuple[Sentence, Prediction]]) -> SpanScores:
+    return score_spans((gold.entities for gold, _ in pairs), (found.entities for _, found in pairs))

@@ -1,0 +1,93 @@
+"""Precision, recall and F1 of entities as sets of character spans. Knows no tags, no models, no languages.
+
+A predicted entity is right if start, end and label are those of a gold entity. On the spans that tag
+sequences decode to (``data.tags_to_spans``), the figures are those of seqeval's default mode; where the
+sequences are well formed, they are also those of its strict mode.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from retrieveall.errors import InputError
+from retrieveall.types import Entity
+
+__all__ = ["Counts", "SpanScores", "score_spans", "spans_of"]
+
+Span = tuple[int, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many entities are right, predicted, and gold; add two to score them together.
+
+    A ratio without a denominator is 0, as in seqeval and scikit-learn.
+    """
+
+    correct: int = 0
+    predicted: int = 0
+    gold: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.correct + other.correct, self.predicted + other.predicted, self.gold + other.gold)
+
+    @property
+    def precision(self) -> float:
+        return self.correct / self.predicted if self.predicted else 0.0
+
+    @property
+    def recall(self) -> float:
+        return self.correct / self.gold if self.gold else 0.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall, 0 to 1."""
+        return 2 * self.correct / (self.predicted + self.gold) if self.correct else 0.0
+
+
+@dataclass(frozen=True)
+class SpanScores:
+    """Counts by label, in alphabetical order; add two to score them together."""
+
+    by_label: Mapping[str, Counts] = field(default_factory=dict)
+
+    @property
+    def micro(self) -> Counts:
+        """All labels together."""
+        return sum(self.by_label.values(), Counts())
+
+    def __add__(self, other: SpanScores) -> SpanScores:
+        labels = sorted({*self.by_label, *other.by_label})
+        none = Counts()
+        return SpanScores({label: self.by_label.get(label, none) + other.by_label.get(label, none) for label in labels})
+
+
+def spans_of(entities: Iterable[Entity]) -> set[Span]:
+    """The (start, end, label) of the entities; a span given twice counts once."""
+    return {(entity.start, entity.end, entity.label) for entity in entities}
+
+
+def score_spans(gold: Iterable[Iterable[Entity]], predicted: Iterable[Iterable[Entity]]) -> SpanScores:
+    """Score the entities of many texts; both arguments hold one collection a text, in the same order.
+
+    Raises:
+        InputError: not equally many texts.
+    """
+    correct: Counter[str] = Counter()
+    proposed: Counter[str] = Counter()
+    wanted: Counter[str] = Counter()
+    try:
+        for truth, guess in zip(gold, predicted, strict=True):
+            true_spans, guessed_spans = spans_of(truth), spans_of(guess)
+            wanted.update(label for _, _, label in true_spans)
+            proposed.update(label for _, _, label in guessed_spans)
+            correct.update(label for _, _, label in true_spans & guessed_spans)
+    except ValueError:
+        raise InputError(
+            "expected predictions for as many texts as there are gold texts; pass one collection a text"
+        ) from None
+    return SpanScores(
+        {label: Counts(correct[label], proposed[label], wanted[label]) for label in sorted({*wanted, *proposed})}
+    )

@@ -1,0 +1,259 @@
+"""Known mentions in a text: exact matches of word sequences, then matches that differ in case or endings.
+
+Knows words, labels and counts; not vectors, and not where the sentences are stored. Whatever is left out of a
+lookup is left out as if the index had been built without it.
+"""
+
+from __future__ import annotations
+
+import functools
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from retrieveall.data.segmentation import segment
+from retrieveall.knowledge.mentions import MIN_COMMON, MentionCounts, mentions, outside
+from retrieveall.knowledge.phrases import BREAK, Phrases
+from retrieveall.knowledge.stems import similarity, spellings, stem
+from retrieveall.knowledge.surfaces import Surface
+from retrieveall.types import KnownEntity, Sentence, Word
+
+__all__ = ["EntityIndex"]
+
+_NOISE = 3  # words that stand outside of mentions more than this many times as often as inside are no name
+_FOLDED = 0.95  # similarity of a match that differs in case only
+_MAX_NEAR_WORDS = 6
+
+
+class EntityIndex:
+    """The mentions of the training data of all languages.
+
+    Args:
+        counts: what ``count_mentions`` gave for each language.
+    """
+
+    def __init__(self, counts: Mapping[str, MentionCounts]) -> None:
+        self._counts = {language: counts[language] for language in sorted(counts)}
+        self._languages = list(self._counts)
+        # Surfaces are numbered through all languages.
+        self._starts = [0]
+        for each in self._counts.values():
+            self._starts.append(self._starts[-1] + len(each.surfaces))
+        self._exact = Phrases((key, number) for number, key in enumerate(self._keys()))
+
+    def lookup(
+        self,
+        text: str,
+        *,
+        leave_out: Sequence[Sentence] = (),
+        languages: Collection[str] | None = None,
+        near_matches: bool = True,
+    ) -> list[KnownEntity]:
+        """The known mentions in ``text``, by position, free of overlap.
+
+        Matches begin and end at words. Exact ones come first, from the left and the longest at each place;
+        what they leave uncovered is searched for surfaces that differ in case, and with ``near_matches`` in
+        their endings. Words that stand outside of mentions far more often than inside, and surfaces without a
+        letter or a digit, do not count.
+
+        Args:
+            leave_out: training sentences to be treated as never seen, with ``language`` set.
+            languages: use the training data of these only.
+        """
+        words = segment(text)
+        folded = [word.text.casefold() for word in words]
+        view = _View(self, words, folded, languages, self._removed(leave_out))
+        exact: list[_Match] = []
+        other: list[_Match] = []
+        for first, last, _, numbers in self._exact.find([(word,) for word in folded]):
+            for match in view.matches(first, last, numbers):
+                (exact if match.similarity == 1.0 else other).append(match)
+        free = [True] * len(words)
+        chosen = _leftmost_longest(exact, free)
+        if near_matches and any(free):
+            stems = [spellings(word) if usable else () for word, usable in zip(folded, free, strict=True)]
+            for first, last, _, numbers in self._near.find(stems):
+                other += view.matches(first, last, numbers)
+        chosen += _leftmost_longest(other, free)
+        return [_known(match, words, text) for match in sorted(chosen)]
+
+    def surfaces(self, text: str) -> list[tuple[str, Surface]]:
+        """Language and surface wherever exactly the words of ``text`` are a surface."""
+        key = BREAK.join(word.text for word in segment(text))
+        found = map(self.surface, self._exact.numbers(key.casefold()))
+        return [(language, surface) for language, surface in found if surface.key == key]
+
+    def surface(self, number: int) -> tuple[str, Surface]:
+        """Language and surface of a number."""
+        place = bisect_right(self._starts, number) - 1
+        language = self._languages[place]
+        return language, self._counts[language].surfaces[number - self._starts[place]]
+
+    def common(self, word: str, languages: Collection[str] | None, removed: Mapping[str, _Removed]) -> int:
+        """How often a case-folded word stands outside of mentions."""
+        if languages is None and not removed:
+            return self._common.get(word, 0)
+        total = 0
+        for language, counts in self._counts.items():
+            if languages is None or language in languages:
+                left = counts.common.get(word, 0)
+                if language in removed:
+                    left -= removed[language].words[word]
+                total += left if left >= MIN_COMMON else 0
+        return total
+
+    @functools.cached_property
+    def _common(self) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for counts in self._counts.values():
+            total.update(counts.common)
+        return total
+
+    @functools.cached_property
+    def _near(self) -> Phrases:
+        return Phrases(self._stems())
+
+    def _keys(self) -> Iterator[str]:
+        """The case-folded keys of all surfaces, by number."""
+        for counts in self._counts.values():
+            # All at once: a call for each takes longer than the folding. No word contains NUL.
+            keys = "\0".join(counts.surfaces.keys()).casefold()
+            yield from keys.split("\0") if keys else ()
+
+    def _stems(self) -> Iterator[tuple[str, int]]:
+        for number, key in enumerate(self._keys()):
+            words = key.split(BREAK)
+            # Where every word is one character, as in Chinese, there are no endings.
+            if len(words) <= _MAX_NEAR_WORDS and len(key) >= 2 * len(words):
+                yield BREAK.join([stem(word) for word in words]), number
+
+    def _removed(self, sentences: Sequence[Sentence]) -> dict[str, _Removed]:
+        removed: dict[str, _Removed] = {}
+        for sentence in sentences:
+            gone = removed.setdefault(sentence.language or "", _Removed())
+            for form, label in mentions(sentence):
+                gone.mentions.setdefault(form.replace(" ", BREAK), Counter())[label] += 1
+            words, phrases = outside(sentence, self._exact)
+            gone.words.update(words)
+            gone.phrases.update(phrases)
+        return removed
+
+
+@dataclass(slots=True)
+class _Removed:
+    """What the sentences left out had contributed in one language: mentions by key, the rest case-folded."""
+
+    mentions: dict[str, Counter[str]] = field(default_factory=dict)
+    words: Counter[str] = field(default_factory=Counter)
+    phrases: Counter[str] = field(default_factory=Counter)
+
+
+class _Match(NamedTuple):
+    """Words ``first`` to ``last`` (exclusive) as a known surface."""
+
+    first: int
+    last: int
+    similarity: float
+    form: str
+    counts: Mapping[str, Mapping[str, int]]
+
+    @property
+    def rank(self) -> tuple[float, int, str]:
+        """Sorts the best reading of the same words first."""
+        return (-self.similarity, -_total(self.counts), self.form)
+
+
+_Reading = tuple[float, str, Mapping[str, Mapping[str, int]]]  # similarity, form and counts of a match
+
+
+class _View:
+    """The index as one lookup sees it: one text, some languages, some sentences gone."""
+
+    def __init__(
+        self,
+        index: EntityIndex,
+        words: Sequence[Word],
+        folded: Sequence[str],
+        languages: Collection[str] | None,
+        removed: Mapping[str, _Removed],
+    ) -> None:
+        self._index = index
+        self._words = [word.text for word in words]
+        self._folded = folded
+        self._languages = languages
+        self._removed = removed
+        # A long text repeats its words.
+        self._readings: dict[tuple[object, ...], list[_Reading]] = {}
+
+    def matches(self, first: int, last: int, numbers: Sequence[int]) -> list[_Match]:
+        """The surfaces among ``numbers`` that are left, near to these words, and names."""
+        asked = (*numbers, *self._words[first:last])
+        readings = self._readings.get(asked)
+        if readings is None:
+            readings = self._readings[asked] = list(self._read(first, last, numbers))
+        return [_Match(first, last, *reading) for reading in readings]
+
+    def _read(self, first: int, last: int, numbers: Sequence[int]) -> Iterator[_Reading]:
+        by_key: dict[str, dict[str, Surface]] = {}
+        for number in numbers:
+            language, surface = self._index.surface(number)
+            if self._languages is None or language in self._languages:
+                by_key.setdefault(surface.key, {})[language] = surface
+        for key, surfaces in by_key.items():
+            alike = self._alike(first, last, key)
+            if not alike:
+                continue
+            counts, outside = self._counts(key, surfaces)
+            if last - first == 1:
+                outside = self._index.common(self._folded[first], self._languages, self._removed)
+            if counts and outside <= _NOISE * _total(counts) and any(map(str.isalnum, key)):
+                yield alike, next(surfaces[language].form for language in counts), counts
+
+    def _alike(self, first: int, last: int, key: str) -> float:
+        """1 for the same words, less for the same in another case or with other endings, 0 for others."""
+        words, known = self._words[first:last], key.split(BREAK)
+        if words == known:
+            return 1.0
+        if self._folded[first:last] == key.casefold().split(BREAK):
+            return _FOLDED
+        return similarity(words, known)
+
+    def _counts(self, key: str, surfaces: Mapping[str, Surface]) -> tuple[dict[str, Mapping[str, int]], int]:
+        """What is left of a surface: mentions by language and label, and occurrences outside of mentions."""
+        counts: dict[str, Mapping[str, int]] = {}
+        outside = 0
+        for language, surface in surfaces.items():
+            gone = self._removed.get(language)
+            if gone is None:
+                counts[language] = surface.counts
+                outside += surface.outside
+                continue
+            less = gone.mentions.get(key, Counter())
+            left = {label: n - less[label] for label, n in surface.counts.items()}
+            left = {label: n for label, n in left.items() if n > 0}
+            if left:
+                counts[language] = left
+                outside += surface.outside - gone.phrases[key.casefold()]
+        return counts, outside
+
+
+def _total(counts: Mapping[str, Mapping[str, int]]) -> int:
+    return sum(sum(by_label.values()) for by_label in counts.values())
+
+
+def _leftmost_longest(matches: Iterable[_Match], free: list[bool]) -> list[_Match]:
+    """Non-overlapping matches among the ``free`` words, which are then no longer free."""
+    chosen = []
+    for match in sorted(matches, key=lambda match: (match.first, -match.last, match.rank)):
+        if all(free[match.first : match.last]):
+            free[match.first : match.last] = [False] * (match.last - match.first)
+            chosen.append(match)
+    return chosen
+
+
+def _known(match: _Match, words: Sequence[Word], text: str) -> KnownEntity:
+    start, end = words[match.first].start, words[match.last - 1].end
+    surface = text[start:end] if match.similarity == 1.0 else match.form.replace(BREAK, "")
+    return KnownEntity(start, end, surface, match.counts, match.similarity)

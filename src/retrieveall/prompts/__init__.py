@@ -1,0 +1,18 @@
+"""Hierarchical prompts from versioned templates; the same builder serves training and inference."""
+
+from __future__ import annotations
+
+from retrieveall.prompts.builder import Prompt, PromptBuilder
+from retrieveall.prompts.chat import ChatFrame, chat_frame
+from retrieveall.prompts.template import Piece, Template, available_templates, load_template
+
+__all__ = [
+    "ChatFrame",
+    "Piece",
+    "Prompt",
+    "PromptBuilder",
+    "Template",
+    "available_templates",
+    "chat_frame",
+    "load_template",
+]

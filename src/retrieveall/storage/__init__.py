@@ -1,0 +1,24 @@
+"""Files of a model folder: written whole or not at all, checked before anything opens them. No torch, no
+models.
+"""
+
+from __future__ import annotations
+
+from retrieveall.storage.checks import check_safetensors, read_json, refuse_unsafe_weights
+from retrieveall.storage.files import MANIFEST, safe_join, sha256_file, write_atomic
+from retrieveall.storage.manifest import FileRecord, Manifest
+from retrieveall.storage.transaction import Transaction, recover
+
+__all__ = [
+    "MANIFEST",
+    "FileRecord",
+    "Manifest",
+    "Transaction",
+    "check_safetensors",
+    "read_json",
+    "recover",
+    "refuse_unsafe_weights",
+    "safe_join",
+    "sha256_file",
+    "write_atomic",
+]

@@ -1,0 +1,112 @@
+"""``validate`` and ``index`` on small corpora."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_fakes import one_error
+from typer.testing import Result
+
+from retrieveall.knowledge import KnowledgeBase
+from retrieveall.storage import Manifest
+
+Run = Callable[..., Result]
+
+ADA = "Ada\tB-PER\nspoke\tO\n\n"
+ROME = "Rome\tB-LOC\n\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """de with train and test, which overlap; en with train only."""
+    for name, text in {"de/train": ADA + ROME, "de/test": ADA, "en/train": "I\tO\n\n" + ROME * 2}.items():
+        file = tmp_path / "corpus" / f"{name}.tsv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return tmp_path / "corpus"
+
+
+def test_a_sound_corpus(run: Run, root: Path) -> None:
+    result = run("validate", root)
+    assert result.exit_code == 0
+    rows = [line.split() for line in result.stdout.splitlines()]
+    #       sentences, words, without entity, ill-formed, duplicates, cut words, entities
+    assert ["de", "train", "2", "3", "0", "0", "0", "0", "LOC", "1,", "PER", "1"] in rows
+    assert ["en", "train", "3", "3", "1", "0", "1", "0", "LOC", "2"] in rows
+    assert ["overlap:", "1", "sentences", "of", "de", "test", "stand", "in", "train", "too"] in rows
+    assert rows[-1] == ["no", "errors"]
+
+
+def test_problems_name_file_and_line(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "bad.tsv"
+    file.write_text("Ada\tB-PER\nLovelace\tI-LOC\n\na\tb\tc\n\nx\tB-FOO\n")
+    result = run("validate", file, "--labels", "PER,LOC")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert any(line.startswith(f"error: {file}:4: expected two columns") for line in lines)
+    assert any(line.startswith(f"error: {file}:6: ") and "'FOO'" in line for line in lines)
+    assert any(line.startswith(f"warning: {file}:2: ") for line in lines)
+    assert lines[-1] == "errors found"
+    first_warning = next(i for i, line in enumerate(lines) if line.startswith("warning"))
+    assert not any(line.startswith("error: ") for line in lines[first_warning:])
+
+
+def test_many_problems_are_counted(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "bad.tsv"
+    file.write_text("a b c\n" * 50 + "x\tO\n")
+    lines = run("validate", file, "--problems", "2").stdout.splitlines()
+    assert len([line for line in lines if line.startswith("error: ")]) == 3
+    assert f"error: {file}: 48 more of the kind 'unreadable'" in lines
+
+
+def test_files_are_compared_with_each_other(run: Run, root: Path) -> None:
+    train, test = root / "de" / "train.tsv", root / "de" / "test.tsv"
+    result = run("validate", train, test)
+    assert result.exit_code == 0
+    assert f"overlap: 1 sentences of {test} stand in {train} too" in result.stdout.splitlines()
+
+
+def test_bad_paths(run: Run, root: Path, tmp_path: Path) -> None:
+    missing = run("validate", tmp_path / "no.tsv")
+    assert missing.exit_code == 1
+    assert f"error: {tmp_path / 'no.tsv'}: expected a file, found none" in missing.stdout
+    one_error(run("validate", root / "de"), "expected folders such as de/")
+    one_error(run("validate", root, "--language", "fr"), "check the language")
+    one_error(run("validate", root / "de" / "train.tsv", "--language", "../x"), "language identifier")
+    assert run("validate", root, root).exit_code == 2
+    assert run("validate", root / "de" / "test.tsv", root / "de" / "test.tsv").exit_code == 2
+    assert run("validate").exit_code == 2
+
+
+def test_index_and_replace_it(run: Run, root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    out = tmp_path / "knowledge"
+    result = run("index", root, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "indexed 5 sentences of 2 languages" in result.stdout
+    base = KnowledgeBase.open(out)
+    assert {language: list(base.sentences(language).texts) for language in base.languages} == {
+        "de": ["Ada spoke", "Rome"],
+        "en": ["I", "Rome", "Rome"],
+    }
+    assert run("index", root, "--out", out, "--languages", "en").exit_code == 0
+    assert KnowledgeBase.open(out).languages == ("en",)
+    assert {path.name for path in out.iterdir()} == {"en", "encoder", "manifest.json"}
+    Manifest.load(out).verify()
+
+
+def test_index_leaves_other_folders_alone(run: Run, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    one_error(run("index", root, "--out", tmp_path / "mine"), "choose another")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_index_without_training_sentences(run: Run, root: Path, tmp_path: Path) -> None:
+    one_error(run("index", tmp_path / "no", "--out", tmp_path / "k"), "check the path")
+    one_error(run("index", root, "--out", tmp_path / "k", "--languages", "en,fr"), "fr", "check the language")
+    (root / "en" / "train.tsv").write_bytes(b"\xff\tO\n")
+    one_error(run("index", root, "--out", tmp_path / "k"), "train.tsv:1", "UTF-8")
+    assert not (tmp_path / "k").exists()

@@ -1,0 +1,278 @@
+"""``retrieveall extract`` as a user types it, with a model that costs nothing."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_fakes import FakeModel, one_error
+from typer.testing import Result
+
+from retrieveall.cli import extract as module
+
+Run = Callable[..., Result]
+pytestmark = pytest.mark.usefixtures("fake")
+
+
+def records(result: Result) -> list[dict[str, object]]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def texts(result: Result) -> list[object]:
+    return [record["text"] for record in records(result)]
+
+
+# -- what comes in ------------------------------------------------------------------------------------------------
+
+
+def test_arguments(run: Run) -> None:
+    assert texts(run("extract", "Ada in London", "")) == ["Ada in London", ""]
+
+
+def test_a_file_of_lines(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "in.txt"
+    file.write_bytes("\ufeffAda\r\n\nLondon".encode())
+    assert texts(run("extract", "--input", file)) == ["Ada", "", "London"]
+
+
+def test_jsonl_keeps_its_fields(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"id": 1, "text": "Ada"}\n\n{"text": "x", "tags": ["a"]}\n')
+    first, second = records(run("extract", "-i", file))
+    assert (first["id"], first["text"], second["tags"]) == (1, "Ada", ["a"])
+
+
+def test_compressed(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "in.jsonl.gz"
+    file.write_bytes(gzip.compress(b'{"text": "Ada"}\n'))
+    assert texts(run("extract", "-i", file)) == ["Ada"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["-"], ["--input", "-"]])
+def test_standard_input(run: Run, arguments: list[str]) -> None:
+    assert texts(run("extract", *arguments, input="Ada\nLondon\n")) == ["Ada", "London"]
+
+
+def test_standard_input_of_jsonl_is_recognised(run: Run) -> None:
+    (record,) = records(run("extract", input='\n{"text": "Ada", "id": "a"}\n'))
+    assert (record["text"], record["id"]) == ("Ada", "a")
+
+
+def test_braces_alone_are_no_jsonl(run: Run) -> None:
+    assert texts(run("extract", input="{Ada}\n")) == ["{Ada}"]
+
+
+def test_the_input_format_can_be_forced(run: Run) -> None:
+    line = '{"text": "Ada"}'
+    assert texts(run("extract", "--input-format", "text", input=line)) == [line]
+
+
+def test_a_folder_in_order_with_sources(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_text("London\nx\n")
+    (tmp_path / "a.jsonl").write_text('{"text": "Ada", "source": "mine"}\n')
+    (tmp_path / "c.txt").write_text("")
+    (tmp_path / "ignored.pdf").write_bytes(b"\x00")
+    (tmp_path / ".hidden.txt").write_text("no")
+    result = run("extract", "-i", tmp_path)
+    assert [(r["text"], r["source"]) for r in records(result)] == [
+        ("Ada", "mine"),
+        ("London", "b.txt:1"),
+        ("x", "b.txt:2"),
+    ]
+    assert result.stderr.startswith("note: ")
+    assert "c.txt is empty" in result.stderr
+
+
+def test_whole_files_keep_every_offset(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"x\r\nAda\n")
+    (record,) = records(run("extract", "-i", tmp_path, "--whole-file"))
+    assert (record["text"], record["source"]) == ("x\r\nAda\n", "a.txt")
+    assert record["entities"] == [{"start": 3, "end": 6, "label": "PER", "text": "Ada", "score": 0.9}]
+
+
+def test_standard_input_as_one_text(run: Run) -> None:
+    assert texts(run("extract", "--whole-file", input=b"Ada\r\nLondon\n")) == ["Ada\r\nLondon\n"]
+
+
+def test_a_text_that_names_a_file_gets_a_hint(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("Ada")
+    result = run("extract", "notes.txt")
+    assert texts(result) == ["notes.txt"]
+    assert "--input notes.txt" in result.stderr
+
+
+# -- options ------------------------------------------------------------------------------------------------------
+
+
+def test_language_labels_and_threshold_reach_the_model(run: Run) -> None:
+    (record,) = records(
+        run("extract", "Ada in London", "--language", "de", "--labels", " LOC , PER", "--threshold", "0.7")
+    )
+    assert [entity["text"] for entity in record["entities"]] == ["Ada"]  # type: ignore[attr-defined]
+    assert record["language"] == "de"
+
+
+def test_model_verification_and_server(run: Run, fake: FakeModel) -> None:
+    run("extract", "Ada", "--model", "some/folder", "--no-verify", "--server", "http://h:1")
+    assert fake.opened == ("some/folder", {"verify": False, "server": "http://h:1"})  # type: ignore[attr-defined]
+    run("extract", "Ada")
+    assert fake.opened == ("mini", {"verify": True, "server": None})  # type: ignore[attr-defined]
+
+
+def test_batches_keep_the_order(run: Run, fake: FakeModel) -> None:
+    lines = [str(i) for i in range(10)]
+    assert texts(run("extract", "--batch-size", "4", input="\n".join(lines))) == lines
+    assert fake.batches == [4, 4, 2]
+
+
+def test_long_texts_make_short_batches(run: Run, fake: FakeModel) -> None:
+    run("extract", input="\n".join(["x" * 600_000] * 3))
+    assert fake.batches == [2, 1]
+
+
+def test_threads_reach_the_libraries(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    for name in ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
+        monkeypatch.setenv(name, "7")
+    assert run("extract", "Ada", "--threads", "1").exit_code == 0
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+# -- what goes out ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "beginning"), [("a.jsonl", '{"text"'), ("a.tsv", "Ada\tB-PER"), ("a.html", "<!doctype"), ("a", '{"text"')]
+)
+def test_the_suffix_of_the_output_says_the_format(run: Run, tmp_path: Path, name: str, beginning: str) -> None:
+    result = run("extract", "Ada", "-o", tmp_path / name)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert (tmp_path / name).read_text(encoding="utf-8").startswith(beginning)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("format", ["table", "jsonl", "conll", "html"])
+def test_every_format(run: Run, format: str) -> None:
+    result = run("extract", "Ada in London", "--format", format, "--explain")
+    assert result.exit_code == 0
+    assert "London" in result.stdout
+
+
+def test_a_terminal_gets_a_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "is_terminal", lambda stream: True)
+    assert run("extract", "Ada").stdout.splitlines()[0] == "Ada"
+
+
+def test_a_failure_loses_nothing(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    target.write_text("precious")
+    source = tmp_path / "in.txt"
+    source.write_bytes(b"Ada\n" * 5 + b"\xff\n")
+    one_error(run("extract", "-i", source, "-o", target, "--batch-size", "2"), "in.txt:6", "UTF-8", "0xff")
+    assert target.read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"in.txt", "out.jsonl"}
+
+
+def test_what_stands_before_a_broken_line_is_answered(run: Run) -> None:
+    result = run("extract", input=b"Ada\nLondon\n\xff\n")
+    one_error(result, "<stdin>:3", "UTF-8")
+    assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == ["Ada", "London"]
+
+
+# -- what goes wrong ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (None, ("expected a file, found none",)),
+        (b"", ("empty file",)),
+        (b"PK\x03\x04\x00\x00", ("binary data",)),
+        (b"caf\xe9\n", ("UTF-8", "0xe9", ":1:")),
+        ("Ada".encode("utf-16"), ("UTF-16",)),
+    ],
+)
+@pytest.mark.parametrize("whole", [[], ["--whole-file"]])
+def test_bad_files(
+    run: Run, fake: FakeModel, tmp_path: Path, content: bytes | None, parts: tuple[str, ...], whole: list[str]
+) -> None:
+    file = tmp_path / "in.txt"
+    if content is not None:
+        file.write_bytes(content)
+    if whole and content is not None and b"\xff\xfe" in content:
+        parts = ("binary data",)
+    one_error(run("extract", "-i", file, *whole), str(file), *parts)
+    assert not hasattr(fake, "opened")  # the model was never loaded
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("{", "invalid JSON"),
+        ('["a"]', "a list"),
+        ('{"id": 1}', '"text"'),
+        ('{"text": 5}', "a number"),
+        ('{"text": "\\ud800"}', "surrogate"),
+        ("", "blank"),
+    ],
+)
+def test_bad_jsonl(run: Run, tmp_path: Path, line: str, part: str) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text(line + "\n")
+    one_error(run("extract", "-i", file), str(file), part)
+
+
+def test_folders_without_texts(run: Run, tmp_path: Path) -> None:
+    one_error(run("extract", "-i", tmp_path), ".txt or .jsonl")
+    (tmp_path / "a.txt").write_text("")
+    one_error(run("extract", "-i", tmp_path), "empty files only")
+
+
+def test_bytes_that_are_no_text_as_argument(run: Run) -> None:
+    one_error(run("extract", os.fsdecode(b"caf\xe9")), "UTF-8", "--input")
+
+
+def test_unknown_language_and_label(run: Run) -> None:
+    one_error(run("extract", "Ada", "--language", "xx"), "de, en", "'xx'")
+    one_error(run("extract", "Ada", "--labels", "PER,FOO"), "'FOO'")
+
+
+def test_outputs_that_cannot_be_written(run: Run, fake: FakeModel, tmp_path: Path) -> None:
+    one_error(run("extract", "Ada", "-o", tmp_path / "no" / "out.jsonl"), "cannot be written", "No such file")
+    assert not hasattr(fake, "opened")
+    if Path("/dev/full").exists():
+        one_error(run("extract", "Ada", "-o", "/dev/full"), "No space left")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["Ada", "--input", "x.txt"],
+        ["Ada", "--threshold", "1.5"],
+        ["Ada", "--threshold", "high"],
+        ["Ada", "--batch-size", "0"],
+        ["Ada", "--threads", "0"],
+        ["Ada", "--format", "xml"],
+        ["Ada", "--labels", " , "],
+        ["Ada", "--nonsense"],
+        ["Ada", "-o", "."],
+    ],
+)
+def test_wrong_usage_is_2(run: Run, arguments: list[str]) -> None:
+    result = run("extract", *arguments)
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+    assert result.stdout == ""
+
+
+def test_nothing_to_read_on_a_terminal_is_2(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "is_terminal", lambda stream: True)
+    result = run("extract")
+    assert result.exit_code == 2
+    assert "got none" in result.stderr

@@ -1,0 +1,301 @@
+"""``info``, ``remove-language``, ``add-language``, ``train`` and ``evaluate`` on a tiny model folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_fakes import FakeModel, one_error
+from typer.testing import Result
+
+from retrieveall.config import ModelConfig, load_yaml
+from retrieveall.data import write_jsonl
+from retrieveall.model_folder import ModelFolder
+from retrieveall.training import run as training
+from retrieveall.types import Entity, Sentence
+
+Run = Callable[..., Result]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file but the manifest."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "manifest.json"
+    }
+
+
+@pytest.fixture
+def data(corpus: dict[str, list[Sentence]], tmp_path: Path) -> Path:
+    """20 training and 4 validation and test sentences for each of de, en and zh."""
+    root = tmp_path / "data"
+    for language, sentences in corpus.items():
+        (root / language).mkdir(parents=True)
+        write_jsonl(sentences, root / language / "train.jsonl")
+        for split in ("validation", "test"):
+            write_jsonl(sentences[:4], root / language / f"{split}.jsonl")
+    return root
+
+
+# -- info ---------------------------------------------------------------------------------------------------------
+
+
+def test_info_counts_what_is_there(run: Run, tiny_model: Path) -> None:
+    facts = json.loads(run("info", tiny_model, "--json").stdout)
+    from safetensors.numpy import load_file
+
+    weights = load_file(tiny_model / "backbone" / "model.safetensors")
+    assert facts["backbone"]["parameters"] == sum(tensor.size for tensor in weights.values())
+    files = [path for path in tiny_model.rglob("*") if path.is_file() and path.name != "manifest.json"]
+    assert facts["bytes"] == sum(path.stat().st_size for path in files)
+    assert facts["languages"] == ["de", "en", "zh"]
+    assert facts["knowledge"] == {"de": 20, "en": 20, "zh": 20}
+    assert {name: card["rank"] for name, card in facts["adapters"].items()} == {"de": 2, "en": 3, "zh": 8}
+    assert facts["labels"] == {"PER": "kind PER", "ORG": "kind ORG", "LOC": "kind LOC"}
+
+
+def test_info_for_people(run: Run, tiny_model: Path) -> None:
+    shown = run("info", tiny_model).stdout
+    for part in ("tiny", "parameters", "PER (kind PER)", "mini.v1", "full attention", "zh"):
+        assert part in shown
+
+
+def test_info_of_a_damaged_model(run: Run, model_copy: Path) -> None:
+    file = model_copy / "adapters" / "de" / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    one_error(run("info", model_copy), str(file), "damaged")
+
+
+# -- remove-language ----------------------------------------------------------------------------------------------
+
+
+def test_remove_touches_no_other_language(run: Run, model_copy: Path) -> None:
+    before = contents(model_copy)
+    result = run("remove-language", "de", "--model", model_copy)
+    assert result.exit_code == 0
+    assert "languages left: en, zh" in result.stdout
+    assert contents(model_copy) == {name: digest for name, digest in before.items() if "/de/" not in name}
+    assert ModelFolder.open(model_copy).languages() == ("en", "zh")
+
+
+def test_remove_from_a_copy(run: Run, tiny_model: Path, tmp_path: Path) -> None:
+    before = contents(tiny_model)
+    copy = tmp_path / "copy"
+    assert run("remove-language", "de", "--model", tiny_model, "--copy-to", copy).exit_code == 0
+    assert contents(tiny_model) == before
+    assert ModelFolder.open(copy).languages() == ("en", "zh")
+
+
+def test_remove_what_is_not_there(run: Run, model_copy: Path, tmp_path: Path) -> None:
+    one_error(run("remove-language", "xx", "--model", model_copy), "de, en, zh", "'xx'")
+    one_error(run("remove-language", "xx", "-m", model_copy, "--copy-to", tmp_path / "copy"), "de, en, zh", "'xx'")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_the_shipped_model_is_not_changed(
+    run: Run, model_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrieveall.model_folder.shipped_models", lambda: {"mini": model_copy})
+    before = contents(model_copy)
+    one_error(run("remove-language", "de"), "--copy-to")
+    one_error(run("remove-language", "de", "--model", "owner/model"), "--copy-to")
+    assert run("remove-language", "de", "--copy-to", tmp_path / "copy").exit_code == 0
+    assert contents(model_copy) == before
+    assert run("remove-language", "de", "--model", model_copy).exit_code == 0  # by its path it is a folder like any
+
+
+# -- add-language -------------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """Stands in for a training function; keeps what it was called with."""
+
+    def __init__(self, result: object) -> None:
+        self.result = result
+        self.arguments: tuple[Any, ...] = ()
+
+    def __call__(self, *arguments: Any, **_: Any) -> object:
+        self.arguments = arguments
+        assert arguments[-1].name.endswith(".run") or arguments[-1].name == "named"
+        arguments[-1].mkdir(exist_ok=True)
+        return self.result
+
+
+@pytest.fixture
+def adding(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder(0.5)
+    monkeypatch.setattr(training, "add_language", recorder)
+    return recorder
+
+
+def test_add_language_from_a_folder(run: Run, adding: Recorder, data: Path, model_copy: Path) -> None:
+    for place in (data / "de", data):
+        settings = ["--set", "epochs=2", "--set", "lora.rank=8", "--set", "learning_rate=1e-3"]
+        result = run("add-language", "de", "--data", place, "--model", model_copy, *settings)
+        assert result.exit_code == 0, result.output
+        assert "validation F1 50.0" in result.stdout
+        folder, language, sentences, config, run_folder = adding.arguments
+        assert (folder, language) == (model_copy, "de")
+        assert (len(sentences.train), len(sentences.validation)) == (20, 4)
+        assert (config.epochs, config.lora.rank, config.learning_rate) == (2, 8, 1e-3)
+        assert not run_folder.exists()  # a complete run needs no checkpoints
+
+
+def test_add_language_from_files(run: Run, adding: Recorder, data: Path, model_copy: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "training.yaml"
+    settings.write_text("epochs: 4\nlora: {rank: 2}\n")
+    files = ["--data", data / "de" / "train.jsonl", "--validation", data / "de" / "test.jsonl"]
+    options = ["--config", settings, "--set", "lora.alpha=7", "--run", tmp_path / "named"]
+    assert run("add-language", "nds", *files, "-m", model_copy, *options).exit_code == 0
+    _, language, sentences, config, run_folder = adding.arguments
+    assert (language, sentences.train[0].language, len(sentences.validation)) == ("nds", "de", 4)
+    assert (config.epochs, config.lora.rank, config.lora.alpha) == (4, 2, 7)
+    assert run_folder.is_dir()  # its owner named it
+
+
+def test_add_language_again_after_an_interruption(run: Run, data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    arguments = ["add-language", "nds", "--data", data / "de", "-m", tiny_model, "--copy-to", copy]
+
+    class Interrupted(Recorder):
+        def __call__(self, *arguments: Any, **_: Any) -> object:
+            super().__call__(*arguments)
+            if self.result:
+                (arguments[-1] / "checkpoint-1").mkdir()
+            raise KeyboardInterrupt
+
+    def call(function: Recorder) -> Result:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "add_language", function)
+            return run(*arguments)
+
+    for checkpoint in (False, True):
+        result = call(Interrupted(checkpoint))
+        assert (result.exit_code, result.stderr.splitlines()[-1]) == (130, "interrupted")
+        assert (tmp_path / "copy.nds.run").exists() == checkpoint
+        assert ("goes on" in result.stderr) == checkpoint
+    assert call(Recorder(0.0)).exit_code == 0
+    assert not (tmp_path / "copy.nds.run").exists()
+
+
+def test_bad_additions(run: Run, data: Path, model_copy: Path, tmp_path: Path) -> None:
+    file = data / "de" / "train.jsonl"
+    one_error(run("add-language", "../de", "--data", file, "-m", model_copy), "language identifier")
+    one_error(run("add-language", "nds", "--data", tmp_path / "no.tsv", "-m", model_copy), "no.tsv", "check the path")
+    one_error(run("add-language", "nds", "--data", tmp_path / "model", "-m", model_copy), "train.tsv")
+    one_error(run("add-language", "nds", "--data", file), "--copy-to")
+    three = tmp_path / "three.tsv"
+    three.write_text("Ada\tNNP\tB-PER\n")
+    one_error(run("add-language", "nds", "--data", three, "-m", model_copy), "three.tsv:1", "two columns", "got 3")
+    one_error(run("add-language", "de", "--data", file, "-m", model_copy), "already", "remove-language")
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "part"),
+    [
+        ("epochs", 2, "KEY=VALUE"),
+        ("=2", 2, "KEY=VALUE"),
+        ("epochs=[", 2, "YAML"),
+        ("epoch=2", 1, "epoch"),
+        ("epochs=many", 1, "epochs"),
+        ("lora.rank=0", 1, "lora.rank"),
+        ("lora.rank.x=0", 1, "lora.rank"),
+    ],
+)
+def test_bad_settings(run: Run, data: Path, model_copy: Path, change: str, code: int, part: str) -> None:
+    result = run("add-language", "nds", "--data", data, "-m", model_copy, "--set", change)
+    assert result.exit_code == code
+    assert part in result.stderr
+
+
+# -- train --------------------------------------------------------------------------------------------------------
+
+
+def test_train_makes_a_model_and_goes_on(
+    run: Run, data: Path, tiny_repeat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitting = Recorder({"de": 0.25, "zh": 0.75})
+    monkeypatch.setattr(training, "train", fitting)
+    out = tmp_path / "new"
+    arguments = ["train", data, "--out", out, "--languages", "zh,de", "-b", tiny_repeat_model / "backbone"]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "zh\tvalidation F1 75.0" in result.stdout
+    folder, corpora, _, _ = fitting.arguments
+    assert folder == out
+    assert {name: (len(of.train), len(of.validation)) for name, of in corpora.items()} == {"zh": (20, 4), "de": (20, 4)}
+    assert load_yaml(ModelConfig, out / "retrieveall.yaml").label_names == ("LOC", "ORG", "PER")
+    assert ModelFolder.open(out).knowledge().languages == ("de", "zh")
+    again = run(*arguments)  # the same command after an interruption
+    assert again.exit_code == 0
+    assert "is a model already" in again.stderr
+
+
+def test_train_without_a_backbone_is_2(run: Run, data: Path, tmp_path: Path) -> None:
+    result = run("train", data, "--out", tmp_path / "new")
+    assert result.exit_code == 2
+    assert "--backbone" in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_train_without_labels(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data" / "de").mkdir(parents=True)
+    write_jsonl([Sentence("Ada")], tmp_path / "data" / "de" / "train.jsonl")
+    one_error(run("train", tmp_path / "data", "-o", tmp_path / "new", "-b", "x"), "entities", "--settings")
+
+
+# -- evaluate -----------------------------------------------------------------------------------------------------
+
+
+def gold(text: str, *found: tuple[int, int, str]) -> Sentence:
+    return Sentence(text, tuple(Entity(a, b, label, text[a:b]) for a, b, label in found))
+
+
+@pytest.fixture
+def scored(tmp_path: Path, fake: FakeModel) -> Path:
+    """Two languages, whose F1 of the fake model is 1 and 2/3 by hand."""
+    sentences: Mapping[str, list[Sentence]] = {
+        "de": [gold("Ada in London", (0, 3, "PER"), (7, 13, "LOC")), gold("nichts")],
+        "en": [gold("Ada, Bo", (0, 3, "PER"), (5, 7, "PER"))],
+    }
+    for language, some in sentences.items():
+        (tmp_path / "gold" / language).mkdir(parents=True)
+        write_jsonl(some, tmp_path / "gold" / language / "test.jsonl")
+    return tmp_path / "gold"
+
+
+def test_evaluate(run: Run, scored: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    result = run("evaluate", scored, "--output", report)
+    assert result.exit_code == 0, result.output
+    assert "| de | 2 | 100.0 |" in result.stdout
+    assert "| en | 1 | 66.7 |" in result.stdout
+    raw = json.loads(report.read_text())
+    assert raw["languages"]["en"]["f1"] == pytest.approx(2 / 3)
+    assert (raw["choice"], raw["data"]) == ("routed", "gold test")
+
+
+def test_evaluate_one_file_told(run: Run, scored: Path, tmp_path: Path) -> None:
+    file, report = scored / "de" / "test.jsonl", tmp_path / "report.json"
+    result = run("evaluate", file, "--language", "de", "--told", "--limit", "1", "-o", report)
+    assert result.exit_code == 0, result.output
+    raw = json.loads(report.read_text())
+    assert (raw["choice"], raw["languages"]["de"]["sentences"]) == ("told", 1)
+
+
+def test_bad_evaluations(run: Run, scored: Path, tmp_path: Path) -> None:
+    one_error(run("evaluate", tmp_path / "no"), "check the path")
+    one_error(run("evaluate", scored, "--languages", "fr"), "fr", "check the language")
+    one_error(run("evaluate", scored, "--split", "train"), "train.tsv")
+    for arguments in (
+        [scored / "de" / "test.jsonl"],
+        [scored, "--language", "de"],
+        [scored, "--split", "dev"],
+        [scored, "--output", tmp_path / "no" / "report.json"],
+    ):
+        assert run("evaluate", *arguments).exit_code == 2

@@ -1,0 +1,154 @@
+"""Evaluation of a fake model whose every figure can be counted by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from retrieveall.errors import InputError, LanguageError
+from retrieveall.evaluation import Counts, evaluate, spurious_rate, training_texts
+from retrieveall.evaluation.evaluator import BATCH
+from retrieveall.types import Sentence
+
+
+def test_scores_of_each_language(model: Any, gold: dict[str, list[Sentence]]) -> None:
+    report = evaluate(model, gold)
+    german, english = report.languages["de"], report.languages["en"]
+    assert german.scores.by_label == {
+        "LOC": Counts(0, 0, 1),
+        "ORG": Counts(0, 1, 0),
+        "PER": Counts(1, 1, 1),
+    }
+    assert (german.f1, english.f1) == (0.5, 0.5)
+    assert english.scores.micro == Counts(1, 2, 2)
+    assert report.mean["f1"] == 0.5
+    assert report.labels == ("LOC", "ORG", "PER")
+
+
+def test_sentences_that_stand_in_train_are_left_out_whatever_their_language(
+    model: Any, gold: dict[str, list[Sentence]]
+) -> None:
+    english = evaluate(model, gold).languages["en"]
+    assert english.unseen_sentences == 2
+    assert english.unseen is not None
+    assert english.unseen.micro == Counts(0, 1, 0)
+    assert english.unseen_f1 == 0.0
+
+
+def test_seen_texts_replace_those_of_the_model(model: Any, gold: dict[str, list[Sentence]]) -> None:
+    english = evaluate(model, gold, seen_texts=["it rains"]).languages["en"]
+    assert english.unseen_sentences == 2
+    assert english.unseen is not None
+    assert english.unseen.micro == Counts(1, 1, 2)
+
+
+def test_without_knowledge_the_unseen_score_is_unknown(
+    make_model: Callable[..., Any], gold: dict[str, list[Sentence]]
+) -> None:
+    report = evaluate(make_model({}, {}), gold)
+    assert report.languages["en"].unseen is None
+    assert report.mean["unseen_f1"] is None
+
+
+def test_training_texts_are_those_of_all_languages(model: Any) -> None:
+    assert training_texts(model) == {"Ada is in Paris", "unrelated"}
+
+
+def test_routing_accuracy(model: Any, gold: dict[str, list[Sentence]]) -> None:
+    routed, told = evaluate(model, gold), evaluate(model, gold, language="told")
+    assert [one.routing_accuracy for one in routed.languages.values()] == [0.0, 1.0]
+    assert [one.routing_accuracy for one in told.languages.values()] == [1.0, 1.0]
+    assert (routed.choice, told.choice) == ("routed", "told")
+
+
+def test_calibration_error(model: Any, gold: dict[str, list[Sentence]]) -> None:
+    # In bins of their own: right at 0.9, wrong at 0.6. Right at 1.0, wrong at 0.5.
+    reports = evaluate(model, gold).languages
+    assert reports["de"].calibration_error == pytest.approx((0.1 + 0.6) / 2)
+    assert reports["en"].calibration_error == pytest.approx((0.0 + 0.5) / 2)
+
+
+def test_no_predicted_entity_has_no_calibration_error(
+    make_model: Callable[..., Any], gold: dict[str, list[Sentence]]
+) -> None:
+    assert evaluate(make_model({}, {}), gold).languages["en"].calibration_error is None
+
+
+def test_spurious_entities(model: Any, gold: dict[str, list[Sentence]]) -> None:
+    reports = evaluate(model, gold).languages
+    assert (reports["en"].entity_free, reports["en"].spurious, reports["en"].spurious_rate) == (2, 1, 0.5)
+    assert (reports["de"].entity_free, reports["de"].spurious_rate) == (0, None)
+    assert spurious_rate(model, gold) == {"de": None, "en": 0.5}
+    assert spurious_rate(model, gold, limit=1) == {"de": None, "en": 0.0}
+
+
+def test_limit_batches_and_progress(make_model: Callable[..., Any]) -> None:
+    sentences = [Sentence(f"text {i}") for i in range(2 * BATCH + 9)]
+    model, calls = make_model({}, {}), []
+    report = evaluate(model, {"en": sentences}, limit=BATCH + 5, progress=lambda *call: calls.append(call))
+    assert report.languages["en"].sentences == BATCH + 5
+    assert model.batches == [BATCH, 5]
+    assert calls == [("en", BATCH, BATCH + 5), ("en", BATCH + 5, BATCH + 5)]
+
+
+def test_a_stream_is_read_no_further_than_the_limit(make_model: Callable[..., Any]) -> None:
+    calls: list[Any] = []
+    stream = (Sentence(f"text {i}") for i in range(10))
+    evaluate(make_model({}, {}), {"en": stream}, limit=4, progress=lambda *call: calls.append(call))
+    assert calls == [("en", 4, None)]
+    assert next(stream).text == "text 4"
+
+
+def test_batches_do_not_change_the_figures(
+    model: Any, gold: dict[str, list[Sentence]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def figures() -> dict[str, Any]:
+        report = evaluate(model, gold).to_dict()
+        for one in report["languages"].values():
+            del one["seconds"], one["sentences_per_second"]
+        return {**report, "provenance": None}
+
+    whole = figures()
+    monkeypatch.setattr("retrieveall.evaluation.evaluator.BATCH", 1)
+    assert figures() == whole
+    assert model.batches[-4:] == [1, 1, 1, 1]
+
+
+def test_seconds_are_those_of_the_model(
+    model: Any, gold: dict[str, list[Sentence]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([10.0, 12.0, 20.0, 21.5])
+    monkeypatch.setattr("retrieveall.evaluation.evaluator.time.perf_counter", lambda: next(clock))
+    reports = evaluate(model, gold).languages
+    assert [one.seconds for one in reports.values()] == [2.0, 1.5]
+    assert [one.sentences_per_second for one in reports.values()] == [0.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("sentences", "options", "message"),
+    [
+        ({}, {}, "at least one language"),
+        ({"en": []}, {}, "sentences of 'en'"),
+        ({"en": [Sentence("a")]}, {"limit": 0}, "limit of at least 1, got 0"),
+        ({"en": [Sentence("a")]}, {"language": "en"}, "'routed' or 'told', got 'en'"),
+    ],
+)
+def test_bad_input(model: Any, sentences: Any, options: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        evaluate(model, sentences, **options)
+
+
+def test_told_a_language_that_the_model_does_not_have(model: Any) -> None:
+    with pytest.raises(LanguageError):
+        evaluate(model, {"xx": [Sentence("a")]}, language="told")
+
+
+def test_the_report_is_plain_json(model: Any, gold: dict[str, list[Sentence]]) -> None:
+    report = evaluate(model, gold, data="toy test")
+    raw = json.loads(report.to_json())
+    assert raw["data"] == "toy test"
+    assert raw["languages"]["en"]["labels"]["PER"]["correct"] == 1
+    assert raw["provenance"]["model"] == "fake"

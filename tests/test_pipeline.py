@@ -1,0 +1,226 @@
+"""The pipeline: every way of asking gives the same answer, and every choice can be fixed, filtered and seen."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from retrieveall.data import segment
+from retrieveall.decoding import TagSet
+from retrieveall.errors import InputError, LanguageError
+from retrieveall.types import Entity, Knowledge, Prediction, Route, Sentence
+
+if TYPE_CHECKING:
+    from retrieveall import RetrieveAll
+
+Plain = Callable[[Any], list[Entity]]
+
+
+@pytest.fixture(scope="module", params=["full", "repeat"])
+def model(request: pytest.FixtureRequest) -> RetrieveAll:
+    found: RetrieveAll = request.getfixturevalue({"full": "loaded", "repeat": "loaded_repeat"}[request.param])
+    return found
+
+
+def same(first: Sequence[Prediction], second: Sequence[Prediction], plain: Plain) -> None:
+    """Equal but for the last digits of scores, which depend on the batch."""
+    assert [each.text for each in first] == [each.text for each in second]
+    for a, b in zip(first, second, strict=True):
+        assert plain(a.entities) == plain(b.entities)
+        assert [entity.score for entity in a.entities] == pytest.approx([e.score for e in b.entities], abs=1e-3)
+        assert (a.route, a.knowledge) == (b.route, b.knowledge)
+
+
+class TestSameAnswer:
+    def test_entities_are_stretches_of_the_text_in_order(self, model: RetrieveAll, mixed_texts: list[str]) -> None:
+        predictions = model.predict(mixed_texts)
+        assert [each.text for each in predictions] == mixed_texts
+        assert sum(len(each.entities) for each in predictions) > 20
+        for each in predictions:
+            position = 0
+            for entity in each.entities:
+                assert position <= entity.start < entity.end <= len(each.text)
+                assert entity.text == each.text[entity.start : entity.end]
+                assert entity.label in model.labels
+                assert 0 < (entity.score or 0) <= 1
+                position = entity.end
+
+    def test_one_by_one_and_streamed(self, model: RetrieveAll, mixed_texts: list[str], without_scores: Plain) -> None:
+        together = model.predict(mixed_texts)
+        same([model.predict(text)[0] for text in mixed_texts], together, without_scores)
+        for size in (1, 4, 1000):
+            same(list(model.stream(iter(mixed_texts), batch_size=size)), together, without_scores)
+
+    def test_shuffled(self, model: RetrieveAll, mixed_texts: list[str], without_scores: Plain) -> None:
+        together = dict(zip(mixed_texts, model.predict(mixed_texts), strict=True))
+        order = random.Random(2).sample(mixed_texts, len(mixed_texts))
+        same(model.predict(order), [together[text] for text in order], without_scores)
+
+    def test_from_several_threads(self, model: RetrieveAll, mixed_texts: list[str], without_scores: Plain) -> None:
+        together = model.predict(mixed_texts)
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda text: model.predict(text)[0], mixed_texts))
+        same(found, together, without_scores)
+
+    def test_streaming_reads_ahead_no_more_than_a_batch(self, loaded: RetrieveAll) -> None:
+        taken = []
+
+        def texts() -> Any:
+            for number in range(10):
+                taken.append(number)
+                yield f"Ulm {number}"
+
+        stream = loaded.stream(texts(), batch_size=3)
+        assert taken == []
+        assert next(stream).text == "Ulm 0"
+        assert taken == [0, 1, 2]
+
+    def test_a_single_text_is_not_read_as_characters(self, loaded: RetrieveAll) -> None:
+        assert [each.text for each in loaded.stream("Ulm und Köln")] == ["Ulm und Köln"]
+        assert [each.text for each in loaded.predict("Ulm und Köln")] == ["Ulm und Köln"]
+
+    def test_nothing(self, model: RetrieveAll) -> None:
+        assert model.predict([]) == []
+        assert list(model.stream([])) == []
+        for text in ("", " ", "\n\t \u3000", "\u200b\ufeff", "\x00"):
+            [prediction] = model.predict([text])
+            assert prediction == Prediction(text, (), Route(reason="fallback"), Knowledge())
+
+
+class TestLanguage:
+    def test_fixed_for_all(self, model: RetrieveAll, mixed_texts: list[str]) -> None:
+        for each in model.predict(mixed_texts, language="zh"):
+            assert (each.route.adapters, each.route.reason) == ({"zh": 1.0}, "fixed")
+            assert each.route.language == "zh"
+
+    def test_one_a_text(self, model: RetrieveAll, without_scores: Plain) -> None:
+        texts = ["Karl May in London"] * 3
+        found = model.predict(texts, language=["de", None, "zh"])
+        routed, german, chinese = (model.predict(texts[0], language=each)[0] for each in (None, "de", "zh"))
+        same(found, [german, routed, chinese], without_scores)
+        assert without_scores(german.entities) != without_scores(chinese.entities)
+
+    @pytest.mark.parametrize("language", ["fr", "", "../de", "DE", "x" * 10_000])
+    def test_unknown(self, loaded: RetrieveAll, language: str) -> None:
+        with pytest.raises(LanguageError, match="de, en, zh") as caught:
+            loaded.predict(["Ulm"], language=language)
+        assert len(str(caught.value)) < 300
+
+    def test_another_number_than_texts(self, loaded: RetrieveAll) -> None:
+        with pytest.raises(InputError, match="one language a text, 2, got 1"):
+            loaded.predict(["a", "b"], language=["de"])
+
+    def test_routed_by_what_is_near(self, model: RetrieveAll, corpus: dict[str, list[Sentence]]) -> None:
+        for language, sentences in corpus.items():
+            for each in model.predict([sentence.text for sentence in sentences[:3]]):
+                assert each.route.language == language
+                assert each.route.reason in {"vote", "mixture"}
+                assert sum(each.route.adapters.values()) == pytest.approx(1)
+
+
+class TestFilters:
+    def test_labels(self, model: RetrieveAll, mixed_texts: list[str], without_scores: Plain) -> None:
+        everything = model.predict(mixed_texts)
+        for wanted in (["PER"], ["LOC", "ORG"], []):
+            for found, whole in zip(model.predict(mixed_texts, labels=wanted), everything, strict=True):
+                kept = [entity for entity in whole.entities if entity.label in wanted]
+                assert without_scores(found.entities) == without_scores(kept)
+
+    def test_threshold(self, model: RetrieveAll, mixed_texts: list[str], without_scores: Plain) -> None:
+        everything = model.predict(mixed_texts)
+        for found, whole in zip(model.predict(mixed_texts, threshold=0.5), everything, strict=True):
+            kept = [entity for entity in whole.entities if (entity.score or 0) >= 0.5]
+            assert without_scores(found.entities) == without_scores(kept)
+
+    def test_stream_filters_as_predict(self, loaded: RetrieveAll, mixed_texts: list[str]) -> None:
+        options: dict[str, Any] = {"labels": ["PER"], "threshold": 0.5, "language": "de"}
+        assert list(loaded.stream(mixed_texts, **options)) == loaded.predict(mixed_texts, **options)
+
+    def test_unusable_values(self, loaded: RetrieveAll) -> None:
+        with pytest.raises(InputError, match="PER, ORG, LOC"):
+            loaded.predict("Ulm", labels=["CITY"])
+        for threshold in (-0.1, 1.1, float("nan")):
+            with pytest.raises(InputError, match="from 0 to 1"):
+                loaded.predict("Ulm", threshold=threshold)
+        with pytest.raises(InputError, match="batch_size"):
+            next(loaded.stream(["Ulm"], batch_size=0))
+
+    @pytest.mark.parametrize("text", [b"Ulm", None, 3, ["Ulm"]])
+    def test_what_is_no_text(self, loaded: RetrieveAll, text: Any) -> None:
+        for call in (loaded.predict, loaded.scores):
+            with pytest.raises(InputError, match=f"expected a text, got {type(text).__name__}"):
+                call(["Ulm", text])
+
+    def test_a_text_above_the_limit(self, loaded: RetrieveAll, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("retrieveall.pipeline.MAX_CHARACTERS", 10)
+        loaded.predict("x" * 10)
+        with pytest.raises(InputError, match="at most 10 characters, got 11"):
+            loaded.predict("x" * 11)
+
+
+class TestKnowledge:
+    def test_what_led_to_a_prediction_is_in_it(self, model: RetrieveAll) -> None:
+        [each] = model.predict("  Karl May in London")
+        assert [(known.start, known.end, known.label) for known in each.knowledge.entities] == [
+            (2, 10, "PER"),
+            (14, 20, "LOC"),
+        ]
+        assert len(each.knowledge.neighbours) == 8
+        similarities = [neighbour.similarity for neighbour in each.knowledge.neighbours]
+        assert similarities == sorted(similarities, reverse=True)
+
+    def test_of_a_long_text_it_is_merged(self, loaded: RetrieveAll) -> None:
+        text = "\n" + "nichts zu sehen hier und da " * 20 + "Karl May, Köln, " * 3
+        [each] = loaded.predict(text)
+        for known in each.knowledge.entities:
+            assert text[known.start : known.end] == known.surface
+        assert sum(known.surface == "Köln" for known in each.knowledge.entities) == 3
+        sentences = [neighbour.sentence for neighbour in each.knowledge.neighbours]
+        assert len(set(sentences)) == len(sentences) > 8
+        similarities = [neighbour.similarity for neighbour in each.knowledge.neighbours]
+        assert similarities == sorted(similarities, reverse=True)
+        assert sum(each.route.adapters.values()) == pytest.approx(1)
+        assert sum(each.route.votes.values()) == pytest.approx(1)
+
+
+class TestLongTexts:
+    def test_scores_are_those_of_its_windows(self, loaded: RetrieveAll) -> None:
+        """Cut at the ends of sentences, a long text is read as its parts are."""
+        parts = [f"Anna Meier war gestern nicht in {place}, sagte jemand danach." for place in ("Ulm", "Köln", "Bonn")]
+        [whole] = loaded.scores([" ".join(parts * 2)])
+        window = loaded.config.decoder.window_words
+        assert len(segment(parts[0])) * 2 <= window < len(segment(parts[0])) * 3
+        doubles = [f"{a} {b}" for a, b in zip((parts * 2)[::2], (parts * 2)[1::2], strict=True)]
+        np.testing.assert_allclose(whole, np.concatenate(loaded.scores(doubles)), atol=2e-4)
+
+    def test_every_window_keeps_to_the_tokens_of_the_prompt(
+        self, model: RetrieveAll, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lengths: list[int] = []
+        tag = model.engine.tag
+
+        def record(requests: Sequence[Any]) -> Any:
+            lengths.extend(len(model.engine.encode(request).ids) for request in requests)
+            return tag(requests)
+
+        monkeypatch.setattr(model.engine, "tag", record)
+        texts = ["\U00010330" * 900, "a\u0301\u0302\u0303" * 200, "Karl May " * 40, "👩🏽‍🚀" * 20]
+        predictions = model.predict(texts)
+        assert len(lengths) > 8
+        bare = model.build_prompt("", Knowledge())
+        task = sum(model.engine.count(piece) for piece in (*bare.before, *bare.repeat))
+        assert max(lengths) <= max(model.config.prompt.max_tokens, model._prompts.room + task)
+        for text, prediction in zip(texts, predictions, strict=True):
+            assert len(model.scores([text])[0]) == len(segment(text))
+            assert prediction.text == text
+
+
+def test_scores_are_log_probabilities_of_the_words(model: RetrieveAll, mixed_texts: list[str]) -> None:
+    for text, rows in zip(mixed_texts, model.scores(mixed_texts), strict=True):
+        assert rows.shape == (len(segment(text)), len(TagSet(model.labels)))
+        np.testing.assert_allclose(np.exp(rows).sum(axis=1), 1, rtol=1e-4)

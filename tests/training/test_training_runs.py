@@ -1,0 +1,237 @@
+"""Whole runs on a tiny model: learning, resuming after SIGKILL, one language or all, adding a language."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retrieveall import RetrieveAll
+from retrieveall.config import TrainingConfig
+from retrieveall.data import write_jsonl
+from retrieveall.errors import DataError, InputError, LanguageError
+from retrieveall.types import Entity, Sentence
+
+CONFIG = TrainingConfig.model_validate(
+    {
+        "lora": {"rank": 4, "alpha": 8, "dropout": 0.1},
+        "epochs": 2,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "word_dropout": 0.1,
+        "checkpoint_minutes": 0.001,
+        "validation_sentences": 4,
+    }
+)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def weights(folder: Path) -> dict[str, str]:
+    return {name: digest for name, digest in digests(folder).items() if name.endswith("adapter_model.safetensors")}
+
+
+def data_of(corpus: dict[str, list[Sentence]], *languages: str) -> dict[str, Any]:
+    from retrieveall.training.run import LanguageData
+
+    return {language: LanguageData(corpus[language], corpus[language][:4]) for language in languages}
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tiny_model: Path, corpus: dict[str, list[Sentence]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, float]]:
+    """``tiny_model`` with the adapters of de and zh trained in one run."""
+    from retrieveall.training.run import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    RetrieveAll.from_pretrained(tiny_model, device="cpu").save_pretrained(folder / "model")
+    scores = train(folder / "model", data_of(corpus, "de", "zh"), CONFIG, folder / "run", device="cpu", show_bar=False)
+    return folder / "model", scores
+
+
+def test_training_touches_the_trained_languages_only(trained: tuple[Path, dict[str, float]], tiny_model: Path) -> None:
+    before, after = digests(tiny_model), digests(trained[0])
+    changed = {name for name in after if before.get(name) != after[name]}
+    assert {name.split("/")[1] for name in changed if "/" in name} == {"de", "zh"}
+    assert {name for name in changed if "/" not in name} == {"manifest.json"}
+
+
+def test_scores_are_in_the_cards(trained: tuple[Path, dict[str, float]]) -> None:
+    from retrieveall.adapters import AdapterPool
+
+    folder, scores = trained
+    assert set(scores) == {"de", "zh"}
+    card = AdapterPool(folder).card("de")
+    assert card.scores == {"validation_f1": round(scores["de"], 4)}
+    assert card.data["sentences"] == 20
+
+
+def test_what_a_language_learns_does_not_depend_on_the_labels_of_another(
+    tiny_model: Path,
+    corpus: dict[str, list[Sentence]],
+    tmp_path: Path,
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from retrieveall.training.run import LanguageData, train
+
+    RetrieveAll.from_pretrained(tiny_model, device="cpu").save_pretrained(tmp_path / "model")
+    swapped = data_of(corpus, "de", "zh")
+    # The same lengths, so the same batches; other labels for de only.
+    relabelled = [
+        Sentence(s.text, tuple(Entity(e.start, e.end, "ORG", e.text) for e in s.entities), s.language, s.id)
+        for s in corpus["de"]
+    ]
+    swapped["de"] = LanguageData(relabelled, corpus["de"][:4])
+    config = CONFIG.model_copy(update={"lora": CONFIG.lora.model_copy(update={"dropout": 0.0})})
+    train(tmp_path / "model", swapped, config, tmp_path / "run", device="cpu", show_bar=False)
+    RetrieveAll.from_pretrained(tiny_model, device="cpu").save_pretrained(tmp_path / "reference")
+    train(tmp_path / "reference", data_of(corpus, "de", "zh"), config, tmp_path / "run2", device="cpu", show_bar=False)
+    for language, same in (("de", False), ("zh", True)):
+        name = f"adapters/{language}/adapter_model.safetensors"
+        one, two = (load_file(tmp_path / folder / name) for folder in ("model", "reference"))
+        assert all(torch.allclose(one[key], two[key], atol=2e-4) for key in one) is same
+
+
+def test_a_killed_run_ends_with_the_same_weights(
+    trained: tuple[Path, dict[str, float]], tiny_model: Path, corpus: dict[str, list[Sentence]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    RetrieveAll.from_pretrained(tiny_model, device="cpu").save_pretrained(folder)
+    for language in ("de", "zh"):
+        write_jsonl(corpus[language], tmp_path / f"{language}.jsonl")
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from retrieveall.config import TrainingConfig, load_yaml\n"
+        "from retrieveall.data import read_corpus\n"
+        "from retrieveall.training.run import LanguageData, train\n"
+        "here = Path(sys.argv[1])\n"
+        "data = {l: list(read_corpus(here / f'{l}.jsonl', language=l)) for l in ('de', 'zh')}\n"
+        "data = {l: LanguageData(s, s[:4]) for l, s in data.items()}\n"
+        "config = load_yaml(TrainingConfig, here / 'training.yaml')\n"
+        "train(here / 'model', data, config, here / 'run', device='cpu', show_bar=False)\n"
+    )
+    from retrieveall.config import dump_yaml
+
+    (tmp_path / "training.yaml").write_text(dump_yaml(CONFIG))
+    before = digests(folder)
+    command = [sys.executable, str(script), str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run").glob("checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, process.stderr and process.stderr.read().decode()[-2000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert digests(folder) == before, "a killed run must leave the model as it was"
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {k: v for k, v in weights(folder).items() if "/en/" not in k} == {
+        k: v for k, v in weights(trained[0]).items() if "/en/" not in k
+    }
+
+
+def test_a_run_folder_of_other_data_is_refused(
+    trained: tuple[Path, dict[str, float]], corpus: dict[str, list[Sentence]]
+) -> None:
+    from retrieveall.training.run import train
+
+    with pytest.raises(DataError, match="other settings or data"):
+        train(trained[0], data_of(corpus, "de"), CONFIG, trained[0].with_name("run"), device="cpu", show_bar=False)
+
+
+def french(count: int) -> list[Sentence]:
+    texts = [f"Marie habite à Paris depuis {number} ans ." for number in range(count)]
+    return [
+        Sentence(text, (Entity(0, 5, "PER", "Marie"), Entity(15, 20, "LOC", "Paris")), "fr", f"fr-{i}")
+        for i, text in enumerate(texts)
+    ]
+
+
+def test_add_language_leaves_every_other_file_as_it_was(model_copy: Path, tmp_path: Path) -> None:
+    from retrieveall.training.run import LanguageData, add_language
+
+    model = RetrieveAll.from_pretrained(model_copy, device="cpu")
+    text = "Anna wohnt in Köln ."
+    before, predicted = digests(model_copy), model.predict(text, language="de")[0].entities
+    config = CONFIG.model_copy(update={"epochs": 30.0, "checkpoint_minutes": 10.0})
+    f1 = add_language(
+        model_copy, "fr", LanguageData(french(24), french(4)), config, tmp_path / "run", device="cpu", show_bar=False
+    )
+    after = digests(model_copy)
+    assert {name for name in after if after[name] != before.get(name)} == {"manifest.json"} | {
+        name for name in after if name.startswith(("adapters/fr/", "knowledge/fr/"))
+    }
+    assert set(before) <= set(after)
+    assert f1 > 0.9, "24 sentences that differ in a number are learnt by heart"
+    model.reload()
+    assert "fr" in model.languages
+    assert model.predict(text, language="de")[0].entities == predicted
+    found = model.predict("Marie habite à Paris depuis 7 ans .", language="fr")[0].entities
+    assert [(entity.text, entity.label) for entity in found] == [("Marie", "PER"), ("Paris", "LOC")]
+
+
+@pytest.mark.parametrize(
+    ("language", "sentences", "error", "message"),
+    [
+        ("de", french(2), LanguageError, "has the language 'de' already"),
+        ("../x", french(2), LanguageError, "language identifier"),
+        ("fr", [], InputError, "got none"),
+        ("fr", [Sentence("Paris", (Entity(0, 5, "CITY", "Paris"),), "fr", "1")], InputError, "CITY"),
+    ],
+)
+def test_a_refused_language_leaves_the_folder_as_it_was(
+    model_copy: Path, tmp_path: Path, language: str, sentences: list[Sentence], error: type[Exception], message: str
+) -> None:
+    from retrieveall.training.run import LanguageData, add_language
+
+    before = digests(model_copy)
+    with pytest.raises(error, match=message):
+        add_language(
+            model_copy, language, LanguageData(sentences), CONFIG, tmp_path / "run", device="cpu", show_bar=False
+        )
+    assert digests(model_copy) == before
+
+
+def test_probabilities_are_calibrated_on_validation(trained: tuple[Path, dict[str, float]]) -> None:
+    """The card holds slope and intercept, and the pipeline applies them."""
+    from dataclasses import replace
+
+    from retrieveall.adapters import AdapterPool
+    from retrieveall.decoding import UNCALIBRATED, calibrate
+    from retrieveall.storage import Transaction
+
+    folder = trained[0]
+    model = RetrieveAll.from_pretrained(folder, device="cpu")
+    text = "Anna wohnt in Köln ."
+    card = AdapterPool(folder).card("de")
+    for calibration in (UNCALIBRATED, (0.5, -0.25)):
+        with Transaction(folder) as transaction:
+            changed = replace(card, calibration=calibration)
+            transaction.path("adapters/de/adapter_card.json").write_bytes(changed.to_bytes())
+        model.reload()
+        found = [entity.score for entity in model.predict(text, language="de")[0].entities]
+        if calibration == UNCALIBRATED:
+            plain = found
+    assert plain, "the test needs an entity"
+    assert found == pytest.approx([calibrate(p or 0.0, 0.5, -0.25) for p in plain])
