@@ -324,7 +324,7 @@ def measure(args: argparse.Namespace, shape: str, device: Any, peak: float) -> d
     tagged, written = attempt(lambda: tagging(bench)), attempt(lambda: writing(bench))
     peft = attempt(lambda: with_peft(bench)) or {}
     work = operations(bench.model, args.tokens) * args.rows
-    result = {
+    return {
         "parameters": parameters,
         "tagging": {
             name: {
@@ -344,8 +344,6 @@ def measure(args: argparse.Namespace, shape: str, device: Any, peak: float) -> d
         or None,
         "training": trained,
     }
-    del bench
-    return result
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

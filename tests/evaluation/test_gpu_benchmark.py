@@ -11,8 +11,25 @@ from typing import Any
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "gpu_benchmark.py"
-SMALL = "--shape tiny --device cpu --dtype float32 --adapters 3 --rank 2 --rows 6 --tokens 24 --new-tokens 3".split()
-SMALL += "--training-rows 4 --rounds 1 --peak-size 64".split()
+SMALL = [
+    "--shape",
+    "tiny",
+    "--device",
+    "cpu",
+    "--dtype",
+    "float32",
+    "--adapters",
+    "3",
+    "--rank",
+    "2",
+    "--rows",
+    "6",
+    "--tokens",
+    "24",
+    "--new-tokens",
+    "3",
+]
+SMALL += ["--training-rows", "4", "--rounds", "1", "--peak-size", "64"]
 
 
 @pytest.fixture(scope="module")
