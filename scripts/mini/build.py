@@ -39,7 +39,6 @@ def steps(panx: Path, lmtext: Path, out: Path) -> list[Step]:
 
     rows = ["--rows", "30", "--row-length", "128", "--dropout", "0.15"]
     tags = ["--steps", "3000", *rows, "--word-dropout", "0.08"]
-    more = ["--steps", "STEPS", *rows, "--word-dropout", "0.1", "--workers", "2"]
     return [
         step("tokenizer", 2, "tokenizer/tokenizer.json", "tokenizer.py", *corpora, *text, "--out", f"{out}/tokenizer"),
         step("word2vec", 13, "vectors.safetensors", "embeddings.py", *corpora, *text, *tokenizer,
@@ -52,17 +51,11 @@ def steps(panx: Path, lmtext: Path, out: Path) -> list[Step]:
         step("knowledge", 1, "knowledge/zh/vectors.safetensors", "knowledge.py", *corpora, "--out", f"{out}/knowledge"),
         step("prompts", 12, "prepared/prepared.json", "prepare.py", *corpora, *tokenizer,
              "--knowledge", f"{out}/knowledge", "--negatives", f"{out}/negatives", "--out", f"{out}/prepared"),
-        step("prompts of swapped mentions", 12, "swapped/prepared.json", "prepare.py", *corpora, *tokenizer,
-             "--knowledge", f"{out}/knowledge", "--negatives", f"{out}/negatives", "--swap", "0.7", "--seed", "29",
-             "--out", f"{out}/swapped"),
         step("joint tagging", 40, "tags/model.safetensors", "backbone.py", "tags", "--start", f"{out}/words",
              "--data", f"{out}/prepared", *tokenizer, *tags, "--knowledge", "0.15", "0.4", "0.45",
              "--out", f"{out}/tags"),
-        step("more joint tagging", 70, "tags2/model.safetensors", "backbone.py", "tags", "--start", f"{out}/tags",
-             "--data", f"{out}/prepared", *tokenizer, *more, "--knowledge", "0.15", "0.35", "0.5",
-             "--swapped", f"{out}/swapped", "--swap", "0.3", "--out", f"{out}/tags2"),
         step("model folder", 0.5, "model/retrieveall.yaml", "adapters.py", "create", *corpora, *tokenizer,
-             "--backbone", f"{out}/tags2", "--knowledge", f"{out}/knowledge", "--out", f"{out}/model"),
+             "--backbone", f"{out}/tags", "--knowledge", f"{out}/knowledge", "--out", f"{out}/model"),
         *(
             step(f"adapters {group}", 27, f"model/adapters/{group[:2]}/adapter_card.json", "adapters.py", "train",
                  *corpora, "--negatives", f"{out}/negatives", "--languages", group,

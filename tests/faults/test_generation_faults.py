@@ -239,7 +239,7 @@ LONG = {
 
 
 class TestLength:
-    """Twice the text takes twice the time, also where every word is the same and every place has to be looked at."""
+    """Time grows with the length and not with its square, also where every word is the same and every place has to be looked at."""
 
     @pytest.mark.parametrize("kind", LONG)
     def test_time_is_linear(self, tokenizer: str, kind: str) -> None:
@@ -260,7 +260,8 @@ class TestLength:
             check(text, state.answer if state.finished else state.answer.rpartition("\n")[0])
             return time.process_time() - begin
 
-        assert any(seconds(40_000) < 2.3 * max(seconds(20_000), 0.02) for _ in range(4))
+        # Four times the text: quadratic would be sixteen times the time. Another program on the machine costs cache.
+        assert any(seconds(40_000) < 8 * max(seconds(10_000), 0.02) for _ in range(4))
 
     @pytest.mark.parametrize("kind", ["Han", "words", "blanks"])
     def test_a_hundred_thousand_characters(self, tokenizer: str, kind: str) -> None:
