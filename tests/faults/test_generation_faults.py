@@ -239,7 +239,7 @@ LONG = {
 
 
 class TestLength:
-    """Time grows with the length and not with its square, also where every word is the same and every place has to be looked at."""
+    """Time grows with the length, not its square, also where all words are the same and every place is looked at."""
 
     @pytest.mark.parametrize("kind", LONG)
     def test_time_is_linear(self, tokenizer: str, kind: str) -> None:
