@@ -59,6 +59,22 @@ def test_four_bits_fit_where_sixteen_do_not(run: Run, data: Path) -> None:
     assert "training fits" in run("plan", "qwen2.5-14b", *options, "--quantization", "4bit").stdout
 
 
+def test_without_a_corpus_a_gpu_is_still_compared(run: Run) -> None:
+    shown = run("plan", "qwen2.5-14b", "--gpu", "rtx4090")
+    assert shown.exit_code == 0, shown.output
+    assert "RTX 4090, 24 GB: training does not fit, inference does not fit" in shown.stdout
+    assert "--data" in shown.stdout
+    assert "an epoch" not in shown.stdout
+    found = facts(run("plan", "qwen2.5-14b", "--gpu", "rtx4090", "--json"))
+    assert (found["gpu"]["name"], found["seconds_per_epoch"]) == ("rtx4090", None)  # type: ignore[index]
+
+
+def test_languages_are_those_of_a_corpus(run: Run) -> None:
+    shown = run("plan", "qwen2.5-7b", "--languages", "de,en")
+    assert shown.exit_code == 2
+    assert "--data" in shown.output
+
+
 def test_of_a_model_folder_with_its_own_tokenizer(run: Run, tiny_repeat_model: Path) -> None:
     found = facts(run("plan", tiny_repeat_model, "--data", tiny_repeat_model, "--json"))
     assert found["count_method"] == "counted by the tokenizer"

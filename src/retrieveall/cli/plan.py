@@ -72,6 +72,10 @@ def plan(
     what driver and allocator take: leave a tenth of the card free.
     """
     wanted = split_list(languages, "--languages")
+    if wanted and data is None:
+        raise typer.BadParameter(
+            "chooses among the languages of a corpus; name it with --data", param_hint="--languages"
+        )
     from retrieveall.planning import find_gpu, make_plan
 
     chosen = find_gpu(gpu) if gpu is not None else None
@@ -240,19 +244,20 @@ def _corpus_rows(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _time_rows(plan: Plan) -> list[tuple[str, str]]:
-    if plan.gpu is None or plan.utilisation is None or plan.seconds_per_epoch is None:
+    if plan.gpu is None or plan.utilisation is None:
         return []
-    assert plan.seconds_of_training is not None
-    assert plan.sentences_per_second is not None
     fits = plan.training.total < 0.9e9 * plan.gpu.memory
     runs = plan.inference.total < 0.9e9 * plan.gpu.memory
+    card = (
+        f"{plan.gpu.title}, {plan.gpu.memory:,.0f} GB: training {'fits' if fits else 'does not fit'}, "
+        f"inference {'fits' if runs else 'does not fit'}; "
+    )
+    if plan.seconds_per_epoch is None:
+        return [("gpu", f"{card}how long it takes depends on the corpus: --data")]
+    assert plan.seconds_of_training is not None
+    assert plan.sentences_per_second is not None
     return [
-        (
-            "gpu",
-            f"{plan.gpu.title}, {plan.gpu.memory:,.0f} GB: training {'fits' if fits else 'does not fit'}, "
-            f"inference {'fits' if runs else 'does not fit'}; {plan.utilisation:.0%} of {plan.gpu.tflops:,.0f} TFLOPS "
-            "assumed",
-        ),
+        ("gpu", f"{card}{plan.utilisation:.0%} of {plan.gpu.tflops:,.0f} TFLOPS assumed"),
         (
             "training time",
             f"{_time(plan.seconds_per_epoch)} an epoch, {_time(plan.seconds_of_training)} for {plan.epochs:g}",

@@ -128,6 +128,8 @@ def make_plan(
         batch_tokens=at_once * longest,
         generates=generates,
     )
+    if gpu is not None:
+        facts |= {"gpu": gpu, "utilisation": utilisation}
     if rows:
         facts |= _corpus_facts(architecture, training, rows, counter)
         if gpu is not None:
@@ -187,8 +189,6 @@ def _times(
     # Every step of a batch reads all weights once; the tokens of a row that a grammar forces come in one step.
     writing = answer * facts["weight_bytes"] / (gpu.bandwidth * 1e9 * _DECODING) / facts["inference"].rows
     return {
-        "gpu": gpu,
-        "utilisation": utilisation,
         "seconds_per_epoch": epoch,
         "seconds_of_training": epoch * training.epochs,
         "sentences_per_second": 1 / (reading + writing),
