@@ -183,6 +183,24 @@ def test_without_guided_decoding_answers_are_read_afterwards(tiny: TinyModel, ge
         assert np.log(span[3]) == pytest.approx(log_prob * (len(codec.plain(line)) + ends), abs=0.1)
 
 
+def test_a_free_answer_without_an_end_counts_as_malformed(tiny: TinyModel, generating: Path) -> None:
+    """As in process: the line that the limit of tokens cut off is not read, and does not go unnoticed."""
+    local = RetrieveAll.from_pretrained(generating, device="cpu")
+    tokens = local.engine.codec.plain("PER Anna Meier\nLOC Kö")  # type: ignore[attr-defined]
+
+    def write(answer: dict[str, Any]) -> None:
+        told = [f"token_id:{token}" for token in tokens]
+        logprobs = {"tokens": told, "token_logprobs": [-0.1] * len(told), "top_logprobs": [{}] * len(told)}
+        answer["choices"][0].update(finish_reason="length", logprobs=logprobs)
+
+    for guidance, malformed in (("off", 1), ("structured_outputs", 0)):
+        with serving(tiny) as server:
+            server.faults = [Fault(change=write)]
+            (found,) = _engine(generating, server, guidance=guidance).generate(_questions(local, TEXTS[:1]))
+        assert [span[:3] for span in found.spans] == [(0, 10, "PER")]
+        assert found.malformed == malformed, guidance
+
+
 def test_another_server_is_not_sent_a_grammar(tiny: TinyModel, generating: Path) -> None:
     with serving(tiny, dialect="other") as server:
         assert _engine(generating, server).guidance() == "off"

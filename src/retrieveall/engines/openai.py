@@ -132,7 +132,8 @@ class OpenAIEngine(RemoteCodec):
             stopped=choice.get("finish_reason") == "stop",
             text=text if isinstance(text, str) else None,
         )
-        return read_answer(written, request.text, self.config.label_names)
+        guided = self.guidance() != "off"
+        return read_answer(written, request.text, self.config.label_names, constrained=guided)
 
     def _common(self, model: str) -> dict[str, Any]:
         return {

@@ -230,10 +230,11 @@ class VllmEngine(RemoteCodec):
         """
         rows = [(self.question(request), request.adapters) for request in requests]
         params = [self._answer_params(request.text) for request in requests]
+        labels, constrained = self.config.label_names, self.config.decoder.constrained
         answers = []
         for (steps, stopped), request in zip(self._generated(rows, params), requests, strict=True):
             written = self.reader.read(steps, stopped=stopped)
-            answers.append(read_answer(written, request.text, self.config.label_names))
+            answers.append(read_answer(written, request.text, labels, constrained=constrained))
         return answers
 
     def _check_ranks(self, pool: AdapterPool) -> tuple[str, ...]:
