@@ -4,7 +4,7 @@
     python scripts/docs.py --check    exits with 1 and says what is stale
 
 A block in a document begins with ``<!-- generated: COMMAND -->`` and ends with ``<!-- end -->``; the command is one
-of ``python FILE``, ``retrieveall ...`` and ``results FILE...``.
+of ``python FILE``, ``retrieveall ...``, ``results FILE...`` (the table of reports) and ``headline FILE`` (one number).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/cli.md")
+DOCUMENTS = ("README.md", "docs/cli.md", "docs/experiments.md")
 VERBS = (
     "extract", "train", "add-language", "adopt", "remove-language", "index", "evaluate", "validate", "info", "plan",
 )  # fmt: skip
@@ -34,12 +34,24 @@ def generate(command: str) -> str:
         from retrieveall.evaluation import load_reports, render_table
 
         return "\n" + render_table(load_reports([ROOT / name for name in arguments])).strip() + "\n\n"
+    if program == "headline":
+        return headline(ROOT / arguments[0])
     if program == "python":
         source = (ROOT / arguments[0]).read_text(encoding="utf-8").strip()
         return f"```python\n{source}\n```\n\n```text\n{_run([sys.executable, *arguments])}\n```\n"
     if arguments[-1:] == ["--help"]:
         return f"```text\n{_run([sys.executable, '-m', 'retrieveall', *arguments])}\n```\n"
     return f"```console\n$ {command}\n{_run([sys.executable, '-m', 'retrieveall', *arguments])}\n```\n"
+
+
+def headline(path: Path) -> str:
+    """The sentence of the README's first screen that holds the number."""
+    from retrieveall.evaluation import EvaluationReport
+
+    report = EvaluationReport.load(path)
+    told = "without being told the language" if report.choice == "routed" else "told the language"
+    f1 = 100 * (report.mean["f1"] or 0.0)
+    return f"**{f1:.1f} F1** on PAN-X test, the mean of {len(report.languages)} languages, {told}.\n"
 
 
 def _run(command: list[str]) -> str:

@@ -182,34 +182,6 @@ def report(what: str, done: int, total: int) -> None:
         print(f"{what} {done:,}/{total:,}", file=sys.stderr, flush=True)
 
 
-class Counting:
-    """Stands in for ``engine.generate`` and sums what goes wrong in answers."""
-
-    def __init__(self, generate: Any) -> None:
-        self._generate = generate
-        self.counts = dict.fromkeys(("answers", "malformed", "invented", "unknown"), 0)
-
-    def __call__(self, requests: Any) -> Any:
-        found = self._generate(requests)
-        self.counts["answers"] += len(found)
-        for name in ("malformed", "invented", "unknown"):
-            # Answers with at least one such line: shares of answers are what a user would lose.
-            self.counts[name] += sum(getattr(each, name) > 0 for each in found)
-        return found
-
-
-def opened(folder: Path, *, constrained: bool) -> Any:
-    from retrieveall import RetrieveAll
-    from retrieveall.engines.transformers import TransformersEngine
-    from retrieveall.model_folder import ModelFolder
-
-    found = ModelFolder.open(folder)
-    decoder = found.config.decoder.model_copy(update={"constrained": constrained})
-    config = found.config.model_copy(update={"decoder": decoder})
-    engine = TransformersEngine(config, folder)
-    return RetrieveAll(replace(found, config=config), engine, found.knowledge())
-
-
 def overhead(model: Any, texts: Sequence[str], language: str, rows: int = 32) -> dict[str, float]:
     """Share of the time of generation that goes into the grammar, in batches of ``rows``."""
     writer = model.engine.writer
@@ -243,11 +215,9 @@ def run(args: argparse.Namespace) -> None:
 
     models = {
         "tagging": RetrieveAll.from_pretrained(args.source),
-        "generation": opened(folder, constrained=True),
-        "generation, unconstrained": opened(folder, constrained=False),
+        "generation": RetrieveAll.from_pretrained(folder, constrained=True),
+        "generation, unconstrained": RetrieveAll.from_pretrained(folder, constrained=False),
     }
-    free = models["generation, unconstrained"].engine
-    free.generate = counting = Counting(free.generate)
     reports = {}
     for name, model in models.items():
         for language, own in held_out.items():
@@ -262,19 +232,21 @@ def run(args: argparse.Namespace) -> None:
         speed /= max(1e-9, sum(each.seconds for each in one.languages.values()))
         cells = [name, *(f"{each:.1f}" for each in [*f1, sum(f1) / len(f1)]), f"{speed:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
+    free = reports["generation, unconstrained"].languages.values()
+    answers = sum(one.sentences for one in free)
+    faulty = {kind: sum(getattr(one.faults, kind) for one in free) for kind in ("malformed", "invented", "unknown")}
     result = {
         "data": f"{args.panx.name} validation, the first {args.validation} sentences of each language, language told",
         "arguments": {name: str(value) for name, value in vars(args).items()},
         "decoders": {name: one.to_dict() for name, one in reports.items()},
-        "unconstrained_answers": counting.counts,
+        "unconstrained_answers": {"answers": answers, **faulty},
         "grammar_overhead": cost,
         "provenance": asdict(Provenance.collect(models["generation"])),
     }
     write_atomic(args.out / "results.json", (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
     print("\n".join(lines))
-    answers = max(1, counting.counts["answers"])
     print("\nUnconstrained answers with a fault: ", end="")
-    print(", ".join(f"{100 * counting.counts[n] / answers:.1f}% {n}" for n in ("malformed", "invented", "unknown")))
+    print(", ".join(f"{100 * count / answers:.1f}% {kind}" for kind, count in faulty.items()))
     print(
         f"Grammar at batch {cost['rows']}: {100 * cost['share']:.1f}% of the step time "
         f"({cost['grammar_ms_per_pass']:.2f} ms of {cost['grammar_ms_per_pass'] + cost['model_ms_per_pass']:.2f} ms)"

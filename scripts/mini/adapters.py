@@ -58,6 +58,8 @@ def main() -> None:
     parser.add_argument("--negatives", type=Path)
     parser.add_argument("--languages", default="en,es,fr,ru,de,zh,ja,ko")
     parser.add_argument("--sentences", type=int, help="training sentences a language; all if not given")
+    parser.add_argument("--name", help="of the model")
+    parser.add_argument("--no-knowledge", action="store_true", help="prompts without entity and context examples")
     parser.add_argument("--config", type=Path, default=HERE / "training.yaml")
     parser.add_argument("--run", type=Path, help="folder of checkpoints")
     parser.add_argument("--threads", type=int, default=1)
@@ -73,6 +75,11 @@ def main() -> None:
         data = {language: LanguageData(read(language, "train")) for language in languages}
         backbone = half_precision(args.backbone, args.tokenizer, args.out.with_name(args.out.name + "-backbone"))
         config = load_yaml(ModelConfig, HERE / "retrieveall.yaml")
+        if args.name:
+            config = config.model_copy(update={"name": args.name})
+        if args.no_knowledge:
+            nothing = config.prompt.model_copy(update={"entity_examples": 0, "context_examples": 0})
+            config = config.model_copy(update={"prompt": nothing})
         create_model(args.out, config, data, backbone=backbone, knowledge=KnowledgeBase.open(args.knowledge))
         return
     data = {}

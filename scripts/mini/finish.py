@@ -1,4 +1,4 @@
-"""The last step of the shipped model: temperature and calibrations, fitted on validation, go into settings and cards.
+"""The last step of the shipped model: temperature, calibrations and F1 on validation go into settings and cards.
 
 python scripts/mini/finish.py --panx DIR --model runs/mini/model [--install src/retrieveall/models/mini]
 """
@@ -18,7 +18,7 @@ from retrieveall.adapters import AdapterPool
 from retrieveall.adapters.card import CARD_NAME
 from retrieveall.config import dump_yaml
 from retrieveall.data import read_corpus
-from retrieveall.evaluation import fit_model_calibrations, fit_model_temperature
+from retrieveall.evaluation import evaluate, fit_model_calibrations, fit_model_temperature
 from retrieveall.model_folder import SETTINGS
 from retrieveall.storage import Transaction
 
@@ -45,11 +45,13 @@ def main() -> None:
         transaction.path(SETTINGS).write_text(text, encoding="utf-8")
     model = RetrieveAll.from_pretrained(args.model, device="cpu")
     calibrations = fit_model_calibrations(model, sentences)
+    report = evaluate(model, sentences, language="told")
     pool = AdapterPool(args.model)
     with Transaction(args.model) as transaction:
         for language, calibration in calibrations.items():
-            print(f"{language}: slope {calibration[0]:.3f}, intercept {calibration[1]:.3f}")
-            card = replace(pool.card(language), calibration=calibration)
+            f1 = round(report.languages[language].f1, 4)
+            print(f"{language}: F1 {f1:.4f}, slope {calibration[0]:.3f}, intercept {calibration[1]:.3f}")
+            card = replace(pool.card(language), calibration=calibration, scores={"validation_f1": f1})
             transaction.path(f"adapters/{language}/{CARD_NAME}").write_bytes(card.to_bytes())
     if args.install:
         shutil.rmtree(args.install, ignore_errors=True)

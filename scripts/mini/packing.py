@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
-__all__ = ["Batch", "Flat", "pack"]
+__all__ = ["Batch", "Flat", "join", "load_flat", "pack", "tagging_sources"]
 
 
 @dataclass
@@ -33,6 +35,43 @@ class Flat:
 
     def lengths(self) -> np.ndarray:
         return np.diff(self.offsets)
+
+
+def load_flat(path: Path) -> Flat:
+    arrays = {name: tensor.numpy() for name, tensor in load_file(str(path)).items()}
+    return Flat(**arrays)
+
+
+def join(parts: list[Flat]) -> Flat:
+    """Several sets as one."""
+
+    def ends(name: str) -> np.ndarray:
+        lengths = np.concatenate([np.diff(getattr(part, name)) for part in parts])
+        return np.concatenate([[0], np.cumsum(lengths)])
+
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "reads", "starts", "tags")
+    }
+    return Flat(**columns, offsets=ends("offsets"), read_offsets=ends("read_offsets"))
+
+
+def tagging_sources(
+    folders: Sequence[tuple[Path, float]], languages: Sequence[str], knowledge: Sequence[float]
+) -> tuple[list[Flat], list[float]]:
+    """The sentences of ``languages`` in every form that has a share, and the shares.
+
+    Args:
+        folders: what ``prepare.py`` wrote, each with its share of the sentences.
+        knowledge: shares of sentences with none, with the entity level, and with both levels.
+    """
+    sources, weights = [], []
+    for folder, share in folders:
+        for name, weight in zip(("none", "entity", "full"), knowledge, strict=True):
+            if share * weight:
+                paths = [folder / language / f"train.{name}.safetensors" for language in languages]
+                sources.append(join([load_flat(path) for path in paths]))
+                weights.append(share * weight)
+    return sources, weights
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The tagging data of the shipped model's backbone: every training sentence with no, some and all of its knowledge.
+"""The tagging data of the shipped model: every training sentence with no, some and all of its knowledge, by language.
 
     python scripts/mini/prepare.py --panx DIR --knowledge runs/mini/knowledge --tokenizer runs/mini/tokenizer \
         --negatives runs/mini/negatives --out runs/mini/prepared
@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from collections import defaultdict
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +77,22 @@ def leave_one_out(sentence: Sentence, found: Knowledge) -> Knowledge:
     return replace(found, entities=tuple(left))
 
 
+def training_sentences(args: argparse.Namespace, language: str, rng: random.Random) -> list[Sentence]:
+    """PAN-X train, with mentions swapped if wanted, and then the sentences without entities."""
+    sentences: list[Sentence] = []
+    if args.panx:
+        sentences += islice(read_corpus(args.panx / language / "train.tsv", language=language), args.sentences)
+    if args.swap:
+        mentions: dict[str, list[str]] = defaultdict(list)
+        for sentence in sentences:
+            for entity in sentence.entities:
+                mentions[entity.label].append(entity.text)
+        sentences = [swap_mentions(s, mentions, args.swap, rng) for s in sentences]
+    if args.negatives:
+        sentences += islice(read_corpus(args.negatives / f"{language}.jsonl", language=language), len(sentences) // 8)
+    return sentences
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--panx", type=Path, help="folder of LANG/train.tsv")
@@ -85,6 +101,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("retrieveall.yaml"))
     parser.add_argument("--negatives", type=Path, help="folder of entity-free sentences, LANG.jsonl")
     parser.add_argument("--languages", default="en,es,fr,ru,de,zh,ja,ko")
+    parser.add_argument("--sentences", type=int, help="of PAN-X a language; all if not given")
     parser.add_argument("--swap", type=float, default=0.0, help="share of mentions to replace by others")
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--out", type=Path, required=True)
@@ -97,21 +114,11 @@ def main() -> None:
     knowledge = KnowledgeBase.open(args.knowledge)
     builder = ExampleBuilder(config, knowledge, codec)
     rng = random.Random(args.seed)
-    variants: dict[str, list[Example]] = defaultdict(list)
-    covered = total = 0
     for language in args.languages.split(","):
         started = time.monotonic()
-        sentences: list[Sentence] = []
-        if args.panx:
-            sentences += read_corpus(args.panx / language / "train.tsv", language=language)
-        if args.swap:
-            mentions: dict[str, list[str]] = defaultdict(list)
-            for sentence in sentences:
-                for entity in sentence.entities:
-                    mentions[entity.label].append(entity.text)
-            sentences = [swap_mentions(s, mentions, args.swap, rng) for s in sentences]
-        if args.negatives:
-            sentences += list(read_corpus(args.negatives / f"{language}.jsonl", language=language))
+        sentences = training_sentences(args, language, rng)
+        variants: dict[str, list[Example]] = defaultdict(list)
+        covered = total = 0
         for first in range(0, len(sentences), BATCH):
             rows = sentences[first : first + BATCH]
             for sentence, found in zip(rows, builder.knowledge_of(rows, leave_out=True), strict=True):
@@ -123,14 +130,15 @@ def main() -> None:
                 variants["none"].append(builder.encode(sentence, Knowledge()))
                 variants["entity"].append(builder.encode(sentence, Knowledge(entities=found.entities)))
                 variants["full"].append(builder.encode(sentence, found))
-        print(f"{language}: {len(sentences):,} sentences in {time.monotonic() - started:.0f} s", flush=True)
-    for name, examples in variants.items():
-        flatten(examples, args.out / f"train.{name}.safetensors")
-        print(f"{name}: {sum(len(e.ids) for e in examples) / len(examples):.1f} tokens a sentence")
-    print(f"entity level covers {covered / max(1, total):.1%} of the mentions")
-    (args.out / "prepared.json").write_text(
-        json.dumps({"sentences": len(variants["none"]), "covered": covered / max(1, total)})
-    )
+        for name, examples in variants.items():
+            flatten(examples, args.out / language / f"train.{name}.safetensors")
+        tokens = {name: sum(len(e.ids) for e in examples) / len(examples) for name, examples in variants.items()}
+        print(
+            f"{language}: {len(sentences):,} sentences in {time.monotonic() - started:.0f} s, "
+            f"{covered / max(1, total):.1%} of the mentions known, tokens a sentence: "
+            + ", ".join(f"{name} {count:.1f}" for name, count in tokens.items()),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
