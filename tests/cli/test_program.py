@@ -142,3 +142,17 @@ def test_any_terminal_encoding_gets_utf8(spawn: Spawn, monkeypatch: pytest.Monke
     with spawn("extract", "北京", stdout=PIPE) as program:
         out, _ = program.communicate(timeout=60)
     assert json.loads(out.decode())["entities"][0]["text"] == "北京"
+
+
+def test_what_other_packages_say_of_themselves_is_not_shown() -> None:
+    """peft imports bitsandbytes, which warns of a kernel that is missing."""
+    script = (
+        "import logging, sys\n"
+        "from retrieveall.cli import main\n"
+        "sys.argv = ['retrieveall', '--version']\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    logging.getLogger('bitsandbytes.backends.cpu.ops').warning('noise')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("retrieveall ")
+    assert done.stderr == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -81,6 +82,9 @@ def main() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None and (stream.encoding or "").lower().replace("-", "") != "utf8":
             reconfigure(encoding="utf-8")
+    # transformers imports peft for training, and peft bitsandbytes where it is installed, which then tells of kernels
+    # that nobody asked for, in front of the one line that matters.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         # Loading makes millions of objects that stay; looking for garbage among them took two of five seconds.
         gc.set_threshold(200_000, 20, 100)
