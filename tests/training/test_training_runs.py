@@ -16,7 +16,7 @@ import pytest
 from retrieveall import RetrieveAll
 from retrieveall.config import TrainingConfig
 from retrieveall.data import write_jsonl
-from retrieveall.errors import DataError, InputError, LanguageError
+from retrieveall.errors import DataError, InputError, LanguageError, ModelFolderError
 from retrieveall.types import Entity, Sentence
 
 CONFIG = TrainingConfig.model_validate(
@@ -149,6 +149,56 @@ def test_a_killed_run_ends_with_the_same_weights(
     assert {k: v for k, v in weights(folder).items() if "/en/" not in k} == {
         k: v for k, v in weights(trained[0]).items() if "/en/" not in k
     }
+
+
+@pytest.mark.parametrize("full_at", ["adapters", "optimiser"])
+def test_a_full_disk_at_a_checkpoint_is_one_line_and_the_run_goes_on(
+    trained: tuple[Path, dict[str, float]],
+    tiny_model: Path,
+    corpus: dict[str, list[Sentence]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    full_at: str,
+) -> None:
+    """safetensors and torch have errors of their own for it. Where files may not grow, they meet the same ones."""
+    resource: Any = pytest.importorskip("resource", reason="limits of POSIX")
+    from transformers import Trainer
+
+    from retrieveall.training.run import train
+
+    sound = max(trained[0].with_name("run").glob("checkpoint-*/adapters.safetensors")).stat().st_size
+    limit = 4096 if full_at == "adapters" else sound + 100
+    save_checkpoint = Trainer._save_checkpoint
+
+    def on_a_full_disk(*arguments: Any) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            save_checkpoint(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    folder = tmp_path / "model"
+    RetrieveAll.from_pretrained(tiny_model, device="cpu").save_pretrained(folder)
+    before = digests(folder)
+    arguments: Any = folder, data_of(corpus, "de", "zh"), CONFIG, tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_save_checkpoint", on_a_full_disk)
+        with pytest.raises(ModelFolderError, match=r"could not write a checkpoint to .*; free space") as caught:
+            train(*arguments, device="cpu", show_bar=False)
+    assert "\n" not in str(caught.value)
+    assert digests(folder) == before
+    train(*arguments, device="cpu", show_bar=False)
+    assert weights(folder) == weights(trained[0])
+
+
+def test_a_checkpoint_whose_state_was_cut_off_is_passed_over(tmp_path: Path) -> None:
+    from retrieveall.training.trainer import _last_checkpoint
+
+    for name, state in (("checkpoint-9", "{}"), ("checkpoint-10", '{"epoch": 1.'), ("checkpoint-11", "")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "trainer_state.json").write_text(state)
+    assert _last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
 
 
 def test_a_run_folder_of_other_data_is_refused(

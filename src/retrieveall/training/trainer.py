@@ -6,6 +6,7 @@ own; what is added is which parameters are saved (the adapters only), the order 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from retrieveall.config import TrainingConfig
 from retrieveall.decoding import ScoredSpan, TagSet, decode_batch, fit_calibration
 from retrieveall.engines.answering import read_answer
 from retrieveall.engines.generation import AnswerWriter, Question
+from retrieveall.errors import ModelFolderError
 from retrieveall.evaluation.spans import Counts
 from retrieveall.training.dataset import Collator, LengthSampler, TaggingDataset
 from retrieveall.training.examples import Example
@@ -90,6 +92,18 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         share = self._processes.count * inputs["tags"].numel() / (num_items_in_batch or inputs["tags"].numel())
         loss = outputs["loss"] * share
         return (loss, outputs) if return_outputs else loss
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        from safetensors import SafetensorError
+
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
+            detail = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise ModelFolderError(
+                f"could not write a checkpoint to {self.args.output_dir}: {detail}; "
+                "free space and repeat, training goes on from the last whole checkpoint"
+            ) from error
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         from safetensors.torch import save_file
@@ -287,10 +301,23 @@ class _Listed(Dataset[Example]):
 
 
 def _last_checkpoint(folder: Path, processes: int = 1) -> str | None:
-    """The newest complete checkpoint: one that a kill cut short has no state file, which is written last.
+    """The newest complete checkpoint: one that a kill or a full disk cut short has no whole state file, which is
+    written last.
 
     Several processes write a file of random states each, with no order between them.
     """
-    files = ["trainer_state.json", *(f"rng_state_{rank}.pth" for rank in range(processes) if processes > 1)]
-    found = [path for path in folder.glob("checkpoint-*") if all((path / name).is_file() for name in files)]
+    files = [f"rng_state_{rank}.pth" for rank in range(processes) if processes > 1]
+    found = [
+        path
+        for path in folder.glob("checkpoint-*")
+        if _is_json(path / "trainer_state.json") and all((path / name).is_file() for name in files)
+    ]
     return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
