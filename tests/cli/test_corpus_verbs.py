@@ -9,6 +9,8 @@ import pytest
 from cli_fakes import one_error
 from typer.testing import Result
 
+from retrieveall.cli.corpora import find_language
+from retrieveall.errors import DataError
 from retrieveall.knowledge import KnowledgeBase
 from retrieveall.storage import Manifest
 
@@ -110,3 +112,13 @@ def test_index_without_training_sentences(run: Run, root: Path, tmp_path: Path) 
     (root / "en" / "train.tsv").write_bytes(b"\xff\tO\n")
     one_error(run("index", root, "--out", tmp_path / "k"), "train.tsv:1", "UTF-8")
     assert not (tmp_path / "k").exists()
+
+
+def test_the_folder_of_one_language_may_have_any_name(root: Path) -> None:
+    """It is named by a person; the language's name comes with it."""
+    folder = (root / "de").rename(root / "my data.v2")
+    assert find_language(str(folder), "de") == {"train": folder / "train.tsv", "test": folder / "test.tsv"}
+    assert find_language(str(root), "en") == {"train": root / "en" / "train.tsv"}
+    (folder / "train.tsv").unlink()
+    with pytest.raises(DataError, match=r"my data\.v2: expected a file for train"):
+        find_language(str(folder), "de")

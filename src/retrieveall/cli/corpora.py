@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from retrieveall.cli.progress import Stage
-from retrieveall.data import find_splits, read_corpus
+from retrieveall.data import find_splits, read_corpus, splits_in
 from retrieveall.errors import DataError
 from retrieveall.types import Sentence
 
@@ -40,8 +40,7 @@ def find_language(data: str, language: str) -> dict[str, str | Path]:
     if not path.is_dir():
         return {"train": data}
     folder = path if not (path / language).is_dir() else path / language
-    folder = folder.resolve()
-    splits = find_splits(folder.parent, [folder.name])[folder.name]
+    splits = splits_in(folder)
     if "train" not in splits:
         raise DataError(f"{folder}: expected a file for train such as train.tsv, found none")
     return dict(splits)

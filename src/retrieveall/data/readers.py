@@ -21,7 +21,7 @@ from retrieveall.data.schemes import SCHEMES, Scheme
 from retrieveall.errors import DataError, InputError, LanguageError
 from retrieveall.types import Sentence
 
-__all__ = ["Format", "Opened", "find_splits", "open_corpus", "read_corpus", "read_texts"]
+__all__ = ["Format", "Opened", "find_splits", "open_corpus", "read_corpus", "read_texts", "splits_in"]
 
 Format: TypeAlias = Literal["auto", "conll", "jsonl", "text"]
 
@@ -170,6 +170,16 @@ def find_splits(root: str | Path, languages: Sequence[str] | None = None) -> dic
     if not found:
         raise DataError(f"{root}: expected folders such as de/ with train.tsv, found none; check the path")
     return found
+
+
+def splits_in(folder: str | Path) -> dict[str, Path]:
+    """The splits that stand in ``folder`` itself, which may have any name; otherwise as ``find_splits``.
+
+    Raises:
+        DataError: two files for one split, a link that leads out of the folder's parent.
+    """
+    folder = Path(folder).resolve()
+    return _splits_of(folder, folder.parent)
 
 
 def _splits_of(folder: Path, root: Path) -> dict[str, Path]:
