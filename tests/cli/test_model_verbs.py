@@ -196,6 +196,17 @@ def test_bad_additions(run: Run, data: Path, model_copy: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    "arguments", [["add-language", "nds", "--data", "no.tsv", "--model", "no"], ["train", "no", "--out", "no"]]
+)
+def test_training_without_its_extra_names_the_command(
+    run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """It is asked for first: the data need not even be there."""
+    monkeypatch.setattr("retrieveall.training.installed.find_spec", lambda name: None)
+    one_error(run(*arguments), "'accelerate'", "pip install 'retrieveall[train]'")
+
+
+@pytest.mark.parametrize(
     ("change", "code", "part"),
     [
         ("epochs", 2, "KEY=VALUE"),
@@ -286,6 +297,12 @@ def test_evaluate_one_file_told(run: Run, scored: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     raw = json.loads(report.read_text())
     assert (raw["choice"], raw["languages"]["de"]["sentences"]) == ("told", 1)
+
+
+def test_evaluate_without_the_grammar(run: Run, scored: Path, fake: FakeModel) -> None:
+    for options, constrained in (((), None), (("--unconstrained",), False)):
+        assert run("evaluate", scored, *options).exit_code == 0
+        assert fake.opened[1]["constrained"] is constrained  # type: ignore[attr-defined]
 
 
 def test_bad_evaluations(run: Run, scored: Path, tmp_path: Path) -> None:

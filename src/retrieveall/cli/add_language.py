@@ -46,7 +46,9 @@ def add_language(
     from retrieveall.cli.corpora import find_language, read
     from retrieveall.cli.folders import open_writable, run_folder
     from retrieveall.config import check_language
+    from retrieveall.training.installed import check_installed
 
+    check_installed()
     files = find_language(data, check_language(language))
     if validation is not None:
         files["validation"] = validation

@@ -87,7 +87,9 @@ def train(
     wanted = split_list(languages, "--languages")
     use_threads(threads)
     from retrieveall.cli.folders import run_folder
+    from retrieveall.training.installed import check_installed
 
+    check_installed()
     with stages(unit="sentences") as progress:
         corpora = _read(data, wanted, progress)
         from retrieveall.training.parallel import Processes

@@ -33,6 +33,7 @@ from retrieveall.model_folder import ADAPTERS, KNOWLEDGE, SETTINGS, ModelFolder
 from retrieveall.storage import Transaction, write_atomic
 from retrieveall.training.dataset import TaggingDataset
 from retrieveall.training.examples import Example, ExampleBuilder
+from retrieveall.training.installed import check_installed
 from retrieveall.training.model import TaggingModel
 from retrieveall.training.parallel import Processes
 from retrieveall.training.retrieved import retrieve_once
@@ -213,6 +214,7 @@ class Training:
         run_folder: Path,
         device: str | None,
     ) -> None:
+        check_installed()
         missing = sorted(set(data) - set(knowledge.languages))
         if missing:
             raise LanguageError(f"no knowledge of {missing[0]!r} in the model; add it with: retrieveall add-language")
