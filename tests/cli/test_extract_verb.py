@@ -228,6 +228,22 @@ def test_bad_jsonl(run: Run, tmp_path: Path, line: str, part: str) -> None:
     one_error(run("extract", "-i", file), str(file), part)
 
 
+def test_a_text_that_is_too_long_is_named_and_those_before_it_are_answered(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from retrieveall import pipeline
+    from retrieveall.cli import inputs
+
+    assert inputs._MAX_CHARACTERS == pipeline.MAX_CHARACTERS
+    monkeypatch.setattr(inputs, "_MAX_CHARACTERS", 8)
+    file = tmp_path / "in.txt"
+    file.write_text("Ada\nAda and London\n")
+    result = run("extract", "--input", file)
+    one_error(result, f"{file}:2", "at most 8 characters, got 14")
+    assert [line["text"] for line in map(json.loads, result.stdout.splitlines())] == ["Ada"]
+    one_error(run("extract", "--input", file, "--whole-file"), f"{file}: expected", "got 19")
+
+
 def test_folders_without_texts(run: Run, tmp_path: Path) -> None:
     one_error(run("extract", "-i", tmp_path), ".txt or .jsonl")
     (tmp_path / "a.txt").write_text("")

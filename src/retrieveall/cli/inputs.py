@@ -23,7 +23,8 @@ __all__ = ["Document", "Reader", "batches", "from_arguments"]
 
 _JSONL = (".jsonl", ".ndjson")
 _SUFFIXES = (".txt", *_JSONL)
-_MAX_FILE = 40 * 2**20  # bytes of a document: 10 million characters, the pipeline's limit, of up to four bytes
+_MAX_CHARACTERS = 10_000_000  # of a document, as the pipeline has it, which knows no files and lines to name
+_MAX_FILE = 40 * 2**20  # bytes of a document: so many characters of up to four bytes
 _BATCH_CHARACTERS = 1_000_000
 
 
@@ -118,6 +119,7 @@ class Reader:
             format, lines = _sniff(lines)
         read = _read_jsonl if format is InputFormat.jsonl else _read_text
         for line, document in read(lines):
+            _check_length(document.text, line.where)
             if not folder:
                 yield document
             else:
@@ -204,10 +206,19 @@ def _decode(data: bytes, name: str) -> str:
     if b"\0" in data:
         raise DataError(f"{name}: expected text, got binary data (a NUL byte); check that this is a text file")
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
             f"{name}:{line}: expected UTF-8, got byte 0x{data[error.start]:02x}; "
             "convert the file, for example with iconv"
         ) from None
+    _check_length(text, name)
+    return text
+
+
+def _check_length(text: str, where: str) -> None:
+    if len(text) > _MAX_CHARACTERS:
+        raise DataError(
+            f"{where}: expected a text of at most {_MAX_CHARACTERS:,} characters, got {len(text):,}; split the document"
+        )
