@@ -159,7 +159,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
         b"EU NNP I-NP I-ORG\n",
         r"x\.tsv:1: .*got 4; keep the first and the last",
     ),
-    "one column": ("x.tsv", b"a\tO\n\nb\n", r"x\.tsv:3: expected two columns"),
+    "one column": ("x.tsv", b"a\tO\n\nb\n", r"x\.tsv:3: expected two columns.*got only 'b'; write the tag"),
     "no token": ("x.tsv", b"\tO\n", r"x\.tsv:1: expected a token"),
     "unknown tag": ("x.tsv", b"a\tO\nb\tX-PER\n", r"x\.tsv:2: expected a tag such as"),
     "broken UTF-8": ("x.tsv", b"a\tO\nb\xff\tO\n", r"x\.tsv:2: expected UTF-8, got byte 0xff at byte 2"),

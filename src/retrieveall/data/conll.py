@@ -116,7 +116,9 @@ def _tagged(rows: list[tuple[str, str, int]], file: str) -> TaggedSentence:
 
 def _columns(line: str) -> tuple[str, str]:
     parts = [part.strip(" ") for part in line.split("\t")] if "\t" in line else _BLANKS.split(line.strip(" "))
-    if len(parts) != 2:
+    if len(parts) < 2:
+        raise ValueError(f"expected two columns, token<TAB>tag, got only {parts[0][:40]!r}; write the tag, or O")
+    if len(parts) > 2:
         raise ValueError(
             f"expected two columns, token<TAB>tag, got {len(parts)}; keep the first and the last, "
             f"for example with "
