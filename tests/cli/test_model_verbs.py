@@ -309,6 +309,8 @@ def test_bad_evaluations(run: Run, scored: Path, tmp_path: Path) -> None:
     one_error(run("evaluate", tmp_path / "no"), "check the path")
     one_error(run("evaluate", scored, "--languages", "fr"), "fr", "check the language")
     one_error(run("evaluate", scored, "--split", "train"), "train.tsv")
+    write_jsonl([gold("Ada", (0, 3, "PERSON"))], tmp_path / "other.jsonl")
+    one_error(run("evaluate", tmp_path / "other.jsonl", "-l", "de"), "PER, ORG, LOC", "'PERSON'", "relabel")
     for arguments in (
         [scored / "de" / "test.jsonl"],
         [scored, "--language", "de"],

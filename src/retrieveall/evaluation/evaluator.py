@@ -53,7 +53,8 @@ def evaluate(
         data: what the sentences are, in words, for the report.
 
     Raises:
-        InputError: no sentences, a limit below 1, an unknown choice of the language.
+        InputError: no sentences, a limit below 1, an unknown choice of the language, a label that the model does not
+            have.
         LanguageError: told a language that the model does not have.
     """
     if language not in ("routed", "told"):
@@ -99,6 +100,7 @@ def _evaluate_language(
         total = min(total, limit)
     tally = _Tally(name, seen)
     for batch in batches(sentences, limit):
+        _check_labels(batch, getattr(model, "labels", None), name)
         started = time.perf_counter()
         predictions = model.predict([sentence.text for sentence in batch], language=name if told else None)
         tally.seconds += time.perf_counter() - started
@@ -108,6 +110,19 @@ def _evaluate_language(
     if not tally.sentences:
         raise InputError(f"expected sentences of '{name}' to evaluate on, got none; check the corpus")
     return tally.report()
+
+
+def _check_labels(sentences: Sequence[Sentence], known: Sequence[str] | None, language: str) -> None:
+    """A corpus with other names for the same labels would score 0 and look like a bad model."""
+    if known is None:
+        return
+    for sentence in sentences:
+        for entity in sentence.entities:
+            if entity.label not in known:
+                raise InputError(
+                    f"expected the labels {', '.join(known)} in the {language} sentences, got {entity.label!r} "
+                    f"in {sentence.id or sentence.text[:60]!r}; relabel it or leave it out"
+                )
 
 
 class _Tally:
