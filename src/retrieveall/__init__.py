@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrieveall.errors import RetrieveAllError
 from retrieveall.types import (
+    AnswerFaults,
     Entity,
     Knowledge,
     KnownEntity,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnswerFaults",
     "Entity",
     "Knowledge",
     "KnownEntity",

@@ -35,7 +35,7 @@ from retrieveall.model_folder import ModelFolder
 from retrieveall.parts import Part, merge_knowledge, merge_routes, words_of
 from retrieveall.prompts import Prompt, PromptBuilder, load_template
 from retrieveall.routing import Router
-from retrieveall.types import Entity, Knowledge, Neighbour, Prediction, Route, Word
+from retrieveall.types import AnswerFaults, Entity, Knowledge, Neighbour, Prediction, Route, Word
 
 if TYPE_CHECKING:
     from retrieveall.engines.base import Engine
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["RetrieveAll"]
 
 _Runner: TypeAlias = "Engine | FinishedEngine"
+_Decoded: TypeAlias = tuple[Sequence[Entity], AnswerFaults | None]
 _NO_WORDS = np.zeros((0, 0))
 MAX_CHARACTERS = 10_000_000
 """Characters of the longest text; a longer one is an error rather than hours of work."""
@@ -93,6 +94,7 @@ class RetrieveAll:
         verify: bool = True,
         engine: EngineName | None = None,
         server: str | ServerSettings | None = None,
+        constrained: bool | None = None,
     ) -> RetrieveAll:
         """Open a model.
 
@@ -105,12 +107,17 @@ class RetrieveAll:
             engine: what runs the model: ``"transformers"`` in this process, ``"vllm"`` likewise on a GPU, or
                 ``"openai"`` for a server. In this process if None, or at the server where one is given.
             server: the address of a server that speaks the completions protocol, or its whole settings.
+            constrained: of a model that generates: False lets it write without the grammar, for comparison;
+                ``Prediction.faults`` then says what is wrong with its answers. As the model's settings say if None.
 
         Raises:
-            InputError: an engine that does not exist or does not go with the other options.
+            InputError: an engine that does not exist or does not go with the other options; ``constrained`` for a model
+                that tags.
             ModelFolderError: not found, or a missing, truncated or altered file.
         """
         folder = ModelFolder.open(name, revision=revision, verify=verify)
+        if constrained is not None:
+            folder = _with_grammar(folder, constrained)
         opened = open_engine(folder.config, folder.path, engine=engine, server=server, device=device)
         return cls(folder, opened, folder.knowledge())
 
@@ -301,18 +308,15 @@ class RetrieveAll:
             for parts in documents
         ]
 
-    def _tagged(
-        self, engine: _Runner, texts: Sequence[str], documents: Sequence[Sequence[Part]]
-    ) -> list[Sequence[Entity]]:
+    def _tagged(self, engine: _Runner, texts: Sequence[str], documents: Sequence[Sequence[Part]]) -> list[_Decoded]:
         """The entities of each text by its tags, with the probabilities of the model."""
         spans = decode_batch(self._tags, self._scores(engine, documents))
         return [
-            to_entities(text, words_of(parts), own) for text, parts, own in zip(texts, documents, spans, strict=True)
+            (to_entities(text, words_of(parts), own), None)
+            for text, parts, own in zip(texts, documents, spans, strict=True)
         ]
 
-    def _answers(
-        self, engine: _Runner, texts: Sequence[str], documents: Sequence[Sequence[Part]]
-    ) -> list[Sequence[Entity]]:
+    def _answers(self, engine: _Runner, texts: Sequence[str], documents: Sequence[Sequence[Part]]) -> list[_Decoded]:
         """The entities of each text by the answers about its windows, with the probabilities of the model."""
         requests = [
             GenerateRequest(self._prompt(part), part.text, part.words, part.route.adapters)
@@ -320,14 +324,20 @@ class RetrieveAll:
             for part in parts
         ]
         answers = iter(engine.generate(requests))
-        found: list[Sequence[Entity]] = []
+        found: list[_Decoded] = []
         for text, parts in zip(texts, documents, strict=True):
+            own = [next(answers) for _ in parts]
             spans = [
-                [(start + part.offset, end + part.offset, label, p) for start, end, label, p in next(answers).spans]
-                for part in parts
+                [(start + part.offset, end + part.offset, label, p) for start, end, label, p in answer.spans]
+                for part, answer in zip(parts, own, strict=True)
             ]
             merged = merge_spans([part.window for part in parts], words_of(parts), spans)
-            found.append([Entity(start, end, label, text[start:end], p) for start, end, label, p in merged])
+            faults = AnswerFaults(
+                sum(answer.malformed for answer in own),
+                sum(answer.invented for answer in own),
+                sum(answer.unknown for answer in own),
+            )
+            found.append(([Entity(start, end, label, text[start:end], p) for start, end, label, p in merged], faults))
         return found
 
     def _predictions(
@@ -340,18 +350,19 @@ class RetrieveAll:
     ) -> list[Prediction]:
         decode = self._answers if self._generates else self._tagged
         return [
-            self._prediction(text, parts, entities, wanted, threshold)
-            for text, parts, entities in zip(texts, documents, decode(engine, texts, documents), strict=True)
+            self._prediction(text, parts, decoded, wanted, threshold)
+            for text, parts, decoded in zip(texts, documents, decode(engine, texts, documents), strict=True)
         ]
 
     def _prediction(
-        self, text: str, parts: Sequence[Part], entities: Sequence[Entity], wanted: frozenset[str], threshold: float
+        self, text: str, parts: Sequence[Part], decoded: _Decoded, wanted: frozenset[str], threshold: float
     ) -> Prediction:
+        entities, faults = decoded
         route = merge_routes(parts)
         slope, intercept = self._calibration(route)
         calibrated = (replace(each, score=calibrate(each.score or 0.0, slope, intercept)) for each in entities)
         kept = tuple(each for each in calibrated if each.label in wanted and (each.score or 0.0) >= threshold)
-        return Prediction(text, kept, route, merge_knowledge(parts))
+        return Prediction(text, kept, route, merge_knowledge(parts), faults)
 
     def _calibration(self, route: Route) -> tuple[float, float]:
         """Slope and intercept of the adapters' cards, weighted as the adapters are."""
@@ -363,6 +374,15 @@ class RetrieveAll:
         slope = sum(weight * self._calibrations[name][0] for name, weight in route.adapters.items())
         intercept = sum(weight * self._calibrations[name][1] for name, weight in route.adapters.items())
         return slope, intercept
+
+
+def _with_grammar(folder: ModelFolder, constrained: bool) -> ModelFolder:
+    """The model with or without the grammar of answers, whatever its settings say; its files stay as they are."""
+    decoder = folder.config.decoder
+    if decoder.kind != "generation":
+        raise InputError("expected a model that generates its answers to constrain them or not, this one tags words")
+    decoder = decoder.model_copy(update={"constrained": constrained})
+    return replace(folder, config=folder.config.model_copy(update={"decoder": decoder}))
 
 
 def _check_text(text: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = [
+    "AnswerFaults",
     "Entity",
     "Knowledge",
     "KnownEntity",
@@ -120,10 +121,27 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerFaults:
+    """What is wrong with a written answer; all zero where a grammar limited it.
+
+    ``malformed`` lines do not parse (an answer without an end counts as one), ``invented`` mentions are not in the
+    text or not that often, ``unknown`` labels are not of the model.
+    """
+
+    malformed: int = 0
+    invented: int = 0
+    unknown: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
-    """The entities of one text, sorted by start, with the route and the knowledge that led to them."""
+    """The entities of one text, sorted by start, with the route and the knowledge that led to them.
+
+    ``faults`` are those of the answer that the model wrote; None where it read tags.
+    """
 
     text: str
     entities: tuple[Entity, ...]
     route: Route
     knowledge: Knowledge
+    faults: AnswerFaults | None = None

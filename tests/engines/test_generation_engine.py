@@ -284,6 +284,30 @@ class TestPipeline:
                 position = entity.end
         assert predictions[-3].entities == predictions[-2].entities == ()
 
+    def test_free_answers_say_what_is_wrong_with_them(self, model: RetrieveAll, mixed_texts: list[str]) -> None:
+        from retrieveall import AnswerFaults, RetrieveAll
+
+        short = [text for text in mixed_texts if len(text) < 60]  # of one window
+        texts = [*short, ""]
+        assert {each.faults for each in model.predict(texts)} == {AnswerFaults()}
+        free = RetrieveAll.from_pretrained(model.folder.path, device="cpu", constrained=False)
+        found = free.predict(texts)
+        answers = free.engine.generate(  # a random model writes nothing sensible
+            [
+                GenerateRequest(free._prompt(part), part.text, part.words, part.route.adapters)
+                for (part,) in free._cut(short, [None] * len(short))
+            ]
+        )
+        told = [AnswerFaults(each.malformed, each.invented, each.unknown) for each in answers]
+        assert [each.faults for each in found] == [*told, AnswerFaults()]
+        assert sum(each.malformed + each.invented + each.unknown for each in told) > 5
+        assert model.config.decoder.constrained
+
+    def test_only_writing_can_be_constrained(self, model: RetrieveAll, loaded: RetrieveAll) -> None:
+        assert loaded.predict(["Anna"])[0].faults is None
+        with pytest.raises(InputError, match="this one tags words"):
+            type(loaded).from_pretrained(loaded.folder.path, constrained=False)
+
     def test_filters(self, model: RetrieveAll, mixed_texts: list[str]) -> None:
         everything = model.predict(mixed_texts)
         for found, whole in zip(model.predict(mixed_texts, labels=["PER"], threshold=0.3), everything, strict=True):

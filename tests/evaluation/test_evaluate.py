@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from retrieveall.errors import InputError, LanguageError
-from retrieveall.evaluation import Counts, evaluate, spurious_rate, training_texts
+from retrieveall.evaluation import Counts, EvaluationReport, evaluate, spurious_rate, training_texts
 from retrieveall.evaluation.evaluator import BATCH
-from retrieveall.types import Sentence
+from retrieveall.types import AnswerFaults, Knowledge, Prediction, Route, Sentence
 
 
 def test_scores_of_each_language(model: Any, gold: dict[str, list[Sentence]]) -> None:
@@ -83,6 +83,36 @@ def test_spurious_entities(model: Any, gold: dict[str, list[Sentence]]) -> None:
     assert (reports["de"].entity_free, reports["de"].spurious_rate) == (0, None)
     assert spurious_rate(model, gold) == {"de": None, "en": 0.5}
     assert spurious_rate(model, gold, limit=1) == {"de": None, "en": 0.0}
+
+
+def test_faults_of_answers_are_counted_by_sentence(gold: dict[str, list[Sentence]]) -> None:
+    texts = [each.text for some in gold.values() for each in some]
+    faults = dict(
+        zip(texts, [AnswerFaults(), AnswerFaults(3, 0, 1), AnswerFaults(1, 1, 0), AnswerFaults()], strict=True)
+    )
+
+    class Writer:
+        def predict(self, texts: Sequence[str], *, language: str | None = None) -> list[Prediction]:
+            return [Prediction(text, (), Route(), Knowledge(), faults[text]) for text in texts]
+
+    report = evaluate(Writer(), gold)
+    assert (report.languages["de"].faults, report.languages["en"].faults) == (AnswerFaults(), AnswerFaults(2, 1, 1))
+    loaded = EvaluationReport.from_dict(json.loads(report.to_json()))
+    assert [one.faults for one in loaded.languages.values()] == [AnswerFaults(), AnswerFaults(2, 1, 1)]
+    header, _, german, english, mean = report.to_markdown().splitlines()
+    assert header.endswith("| malformed | invented | unknown | sentences/s |")
+    assert [line.split(" | ")[-4:-1] for line in (german, english, mean)] == [
+        ["0.0", "0.0", "0.0"], ["66.7", "33.3", "33.3"], ["33.3", "16.7", "16.7"]
+    ]  # fmt: skip
+
+
+def test_a_model_that_tags_has_no_faults(model: Any, gold: dict[str, list[Sentence]]) -> None:
+    report = evaluate(model, gold)
+    assert report.languages["de"].faults is None
+    assert "malformed" not in report.to_markdown()
+    raw = report.to_dict()
+    del raw["languages"]["de"]["faults"]  # as in reports of older versions
+    assert EvaluationReport.from_dict(raw).languages["de"].faults is None
 
 
 def test_limit_batches_and_progress(make_model: Callable[..., Any]) -> None:

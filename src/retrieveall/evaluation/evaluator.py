@@ -12,7 +12,7 @@ from retrieveall.errors import InputError
 from retrieveall.evaluation.provenance import Provenance
 from retrieveall.evaluation.report import EvaluationReport, LanguageChoice, LanguageReport
 from retrieveall.evaluation.spans import SpanScores, score_spans, spans_of
-from retrieveall.types import Prediction, Sentence
+from retrieveall.types import AnswerFaults, Prediction, Sentence
 
 __all__ = ["Predictor", "Progress", "batches", "evaluate", "training_texts"]
 
@@ -141,6 +141,7 @@ class _Tally:
         self._routed_right = 0
         self._entity_free = 0
         self._spurious = 0
+        self._faults: AnswerFaults | None = None
 
     def add(self, sentences: Sequence[Sentence], predictions: Sequence[Prediction]) -> None:
         pairs = list(zip(sentences, predictions, strict=True))
@@ -156,6 +157,7 @@ class _Tally:
                 self._entity_free += 1
                 self._spurious += bool(found.entities)
             self._add_probabilities(gold, found)
+            self._add_faults(found.faults)
 
     def _add_probabilities(self, gold: Sentence, found: Prediction) -> None:
         wanted = spans_of(gold.entities)
@@ -163,6 +165,16 @@ class _Tally:
             if entity.score is not None:
                 self._probabilities.append(entity.score)
                 self._right.append((entity.start, entity.end, entity.label) in wanted)
+
+    def _add_faults(self, found: AnswerFaults | None) -> None:
+        if found is None:
+            return
+        sums = self._faults or AnswerFaults()
+        self._faults = AnswerFaults(
+            sums.malformed + (found.malformed > 0),
+            sums.invented + (found.invented > 0),
+            sums.unknown + (found.unknown > 0),
+        )
 
     def report(self) -> LanguageReport:
         return LanguageReport(
@@ -177,6 +189,7 @@ class _Tally:
             entity_free=self._entity_free,
             spurious=self._spurious,
             seconds=self.seconds,
+            faults=self._faults,
         )
 
 

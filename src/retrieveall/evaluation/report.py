@@ -16,6 +16,7 @@ from retrieveall.errors import DataError
 from retrieveall.evaluation.provenance import Provenance
 from retrieveall.evaluation.spans import Counts, SpanScores
 from retrieveall.storage import write_atomic
+from retrieveall.types import AnswerFaults
 
 __all__ = ["EvaluationReport", "LanguageChoice", "LanguageReport", "markdown_table", "per_cent"]
 
@@ -40,6 +41,7 @@ class LanguageReport:
         entity_free: sentences without a gold entity.
         spurious: those of them with at least one predicted entity.
         seconds: spent in the model.
+        faults: sentences with an answer that has such a fault; None for a model that tags.
     """
 
     sentences: int
@@ -51,6 +53,7 @@ class LanguageReport:
     entity_free: int = 0
     spurious: int = 0
     seconds: float = 0.0
+    faults: AnswerFaults | None = None
 
     @property
     def f1(self) -> float:
@@ -66,6 +69,11 @@ class LanguageReport:
     def spurious_rate(self) -> float | None:
         """Share of the entity-free sentences with a predicted entity; None without such sentences."""
         return self.spurious / self.entity_free if self.entity_free else None
+
+    @property
+    def fault_rates(self) -> dict[str, float]:
+        """Share of the sentences whose answer has a fault, by its kind; empty for a model that tags."""
+        return {} if self.faults is None else {kind: n / self.sentences for kind, n in asdict(self.faults).items()}
 
     @property
     def sentences_per_second(self) -> float:
@@ -90,6 +98,7 @@ class LanguageReport:
             "spurious_rate": self.spurious_rate,
             "seconds": round(self.seconds, 3),
             "sentences_per_second": round(self.sentences_per_second, 1),
+            "faults": None if self.faults is None else asdict(self.faults),
         }
 
     @classmethod
@@ -105,6 +114,7 @@ class LanguageReport:
             entity_free=raw["entity_free"],
             spurious=raw["spurious"],
             seconds=raw["seconds"],
+            faults=None if (faults := raw.get("faults")) is None else AnswerFaults(**faults),  # none in older reports
         )
 
 
@@ -191,7 +201,7 @@ class EvaluationReport:
         """A table with a row a language and one for the mean, ratios in per cent."""
         labels = self.labels
         header = ["language", "sentences", "F1", "precision", "recall", *(f"F1 {label}" for label in labels)]
-        header += ["F1 unseen", "calibration error", "routed right", "spurious", "sentences/s"]
+        header += ["F1 unseen", "calibration error", "routed right", "spurious", *self._fault_kinds, "sentences/s"]
         rows = [
             [
                 name,
@@ -200,11 +210,17 @@ class EvaluationReport:
                 *(per_cent(_label_f1(one, label)) for label in labels),
                 *map(per_cent, (one.unseen_f1, one.calibration_error, one.routing_accuracy)),
                 per_cent(one.spurious_rate),
+                *(per_cent(one.fault_rates.get(kind)) for kind in self._fault_kinds),
                 f"{one.sentences_per_second:,.0f}",
             ]
             for name, one in self.languages.items()
         ]
         return markdown_table(header, [*rows, self._mean_row(labels)])
+
+    @property
+    def _fault_kinds(self) -> tuple[str, ...]:
+        """Columns for faults of answers, where answers were written."""
+        return tuple(dict.fromkeys(kind for one in self.languages.values() for kind in one.fault_rates))
 
     def _mean_row(self, labels: Sequence[str]) -> list[str]:
         reports, mean = self.languages.values(), self.mean
@@ -216,6 +232,7 @@ class EvaluationReport:
             *(per_cent(_mean([_label_f1(one, label) for one in reports])) for label in labels),
             *(per_cent(mean[name]) for name in ("unseen_f1", "calibration_error", "routing_accuracy")),
             per_cent(mean["spurious_rate"]),
+            *(per_cent(_mean([one.fault_rates.get(kind) for one in reports])) for kind in self._fault_kinds),
             f"{sentences / seconds if seconds else 0:,.0f}",
         ]
 
