@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -307,6 +308,12 @@ class TestPipeline:
         assert loaded.predict(["Anna"])[0].faults is None
         with pytest.raises(InputError, match="this one tags words"):
             type(loaded).from_pretrained(loaded.folder.path, constrained=False)
+
+    def test_nothing_is_deprecated(self, model: RetrieveAll) -> None:
+        """transformers renames arguments, and warns every user of a command on standard error."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)
+            model.predict(["Anna Meier in Köln"])
 
     def test_filters(self, model: RetrieveAll, mixed_texts: list[str]) -> None:
         everything = model.predict(mixed_texts)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -271,6 +272,8 @@ class _Passes:
         self._model, self._pad = model, pad
         self._device = model.get_input_embeddings().weight.device
         self._cache = DynamicCache(config=model.config)
+        # transformers renames the argument: the old name is in every release of ours, and warns where the new one is.
+        self._cache_name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         self._mask: Tensor | None = None
 
     def run(self, rows: Sequence[_Row]) -> Tensor:
@@ -292,9 +295,9 @@ class _Passes:
             input_ids=ids.to(self._device),
             attention_mask=self._mask,
             position_ids=positions.to(self._device),
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_name: self._cache},
         )
         logits: Tensor = out.logits[:, -1]
         return logits
