@@ -16,9 +16,12 @@ import pytest
 
 from retrieveall import RetrieveAll
 from retrieveall.adapters import AdapterPool
+from retrieveall.cli.index import _write as write_index
 from retrieveall.errors import ModelFolderError, RetrieveAllError, UnsafeFileError
+from retrieveall.knowledge import KnowledgeBase
 from retrieveall.model_folder import ModelFolder
 from retrieveall.storage import Manifest
+from retrieveall.types import Sentence
 
 HOSTILE = ["../x", "a/../../x", "/etc/passwd", "C:\\x", "a\\b", "a\0b", "a\nb", "./a", "a//b", "x" * 10_000, "", ".."]
 
@@ -198,6 +201,26 @@ class TestKilled:
                 break
         assert step > 20
         assert seen == {"old", "new"}
+
+    def test_while_an_index_is_replaced(self, corpus: dict[str, list[Sentence]], tmp_path: Path) -> None:
+        """An encoder of one corpus beside the vectors of another would find anything at all."""
+        pytest.importorskip("scipy")
+        first = KnowledgeBase.build({language: corpus[language] for language in ("de", "en")})
+        second = KnowledgeBase.build({language: corpus[language] for language in ("en", "zh")})
+        for base, name in ((first, "old"), (first, "new"), (second, "new")):
+            write_index(base, tmp_path / name)
+        old, new = state(tmp_path / "old"), state(tmp_path / "new")
+        seen = set()
+        for step in range(0, 1000, 3):
+            folder = Path(shutil.copytree(tmp_path / "old", tmp_path / str(step)))
+            killed = killed_at(step, lambda folder=folder: write_index(second, folder))
+            languages = KnowledgeBase.open(folder).languages
+            assert state(folder) == (new if languages == ("en", "zh") else old)
+            seen.add(languages)
+            shutil.rmtree(folder)
+            if not killed:
+                break
+        assert seen == {("de", "en"), ("en", "zh")}
 
 
 class TestFullDisk:

@@ -20,6 +20,7 @@ from retrieveall.knowledge.files import copy_files, read_tensors, write_tensors
 from retrieveall.knowledge.language import FILES, LanguageKnowledge
 from retrieveall.knowledge.mentions import count_mentions
 from retrieveall.knowledge.sentences import SentenceTable
+from retrieveall.storage import recover
 from retrieveall.types import Knowledge, KnownEntity, Neighbour, Sentence
 
 __all__ = ["KnowledgeBase", "Progress"]
@@ -93,10 +94,13 @@ class KnowledgeBase:
     def open(cls, folder: Path | str) -> KnowledgeBase:
         """The knowledge in ``folder``. Reads nothing but names; the parts are read and checked on first use.
 
+        A change by ``retrieveall index`` that was interrupted is finished or taken back first.
+
         Raises:
             ModelFolderError: no such folder, or a language's folder without one of its files.
         """
         folder = Path(folder)
+        recover(folder)
         if not (folder / _ENCODER).is_dir():
             raise ModelFolderError(
                 f"expected a knowledge folder with '{_ENCODER}/' at {folder}, found none; run: retrieveall index"
