@@ -228,8 +228,8 @@ def run(args: argparse.Namespace) -> None:
     lines = ["| decoder | " + " | ".join(held_out) + " | mean F1 | sentences/s |", "|---" * (len(held_out) + 3) + "|"]
     for name, one in reports.items():
         f1 = [100 * one.languages[language].f1 for language in held_out]
-        speed = sum(each.sentences for each in one.languages.values())
-        speed /= max(1e-9, sum(each.seconds for each in one.languages.values()))
+        seconds = sum(each.seconds for each in one.languages.values())
+        speed = sum(each.sentences for each in one.languages.values()) / max(1e-9, seconds)
         cells = [name, *(f"{each:.1f}" for each in [*f1, sum(f1) / len(f1)]), f"{speed:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     free = reports["generation, unconstrained"].languages.values()
