@@ -15,6 +15,7 @@ import pytest
 
 from retrieveall.config import TrainingConfig, dump_yaml
 from retrieveall.data import write_jsonl
+from retrieveall.errors import ConfigError
 from retrieveall.types import Sentence
 
 LANGUAGES = ("de", "en", "zh")
@@ -155,6 +156,16 @@ def test_a_killed_run_of_two_ends_with_the_same_adapters(runs: Runs) -> None:
     assert all((whole[name] == resumed[name]).all() for name in whole)
     steps = [len(losses) for losses in runs.losses("killed")]
     assert max(steps) < BATCHES * EPOCHS, "it must have gone on, not begun again"
+
+
+def test_fsdp_is_refused_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would cut the adapters into parts, and validation would never end."""
+    from retrieveall.training.parallel import Processes
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as accelerate launch with an fsdp_config sets it
+    with pytest.raises(ConfigError, match=r"ddp\.yaml.*4bit"):
+        Processes.join("cpu")
 
 
 def test_dropout_differs_between_processes(runs: Runs) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, Sampler
 
-from retrieveall.errors import MissingExtraError, RetrieveAllError
+from retrieveall.errors import ConfigError, MissingExtraError, RetrieveAllError
 
 __all__ = ["Processes", "Share"]
 
@@ -46,10 +46,19 @@ class Processes:
             device: "cpu" keeps to the CPU where there is a GPU.
 
         Raises:
+            ConfigError: the launcher was told to cut the model into parts.
             MissingExtraError: several processes without accelerate.
         """
         if not any(int(os.environ.get(name) or 1) > 1 for name in _SIZES):
             return cls()
+        if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+            # Adapters cut into parts are neither saved nor loaded whole by checkpoints, and processes that validate
+            # unequal numbers of batches would wait for each other's parts for ever.
+            raise ConfigError(
+                "expected processes that each hold the whole backbone, got FSDP; launch with "
+                "examples/accelerate/ddp.yaml, and for a backbone that does not fit on one GPU set "
+                "backbone.quantization to 4bit"
+            )
         try:
             from accelerate import PartialState
         except ImportError:
