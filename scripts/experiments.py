@@ -130,9 +130,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sentences", type=int, default=2000, help="test sentences a language")
     parser.add_argument("--rank", type=int, default=16, help="of one language's adapter")
-    parser.add_argument("--passes", type=float, default=2.0, help="of the shipped adapters")
+    parser.add_argument("--passes", type=float, default=1.5, help="of the shipped adapters")
     parser.add_argument("--low-resource", type=int, metavar="SENTENCES", help="that experiment instead of the others")
-    parser.add_argument("--six-steps", type=int, default=1500, help="of the backbone for --low-resource")
+    parser.add_argument("--six-steps", type=int, default=1000, help="of the backbone for --low-resource")
     parser.add_argument("--plan", action="store_true", help="print the steps and their cost, do nothing")
     args = parser.parse_args()
     if not (args.build / "tags/model.safetensors").exists():

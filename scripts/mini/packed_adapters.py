@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--least-steps", type=int, default=0, help="for few sentences, whose passes are short")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--alpha", type=float, help="twice the rank if not given")
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--decay", type=float, default=0.0)
     parser.add_argument("--dropout", type=float, default=0.15)
     parser.add_argument("--word-dropout", type=float, default=0.08)
