@@ -198,7 +198,7 @@ def build_model(
                 language, LABELS, config.prompt.template, backbone_fingerprint(backbone), rank=rank, alpha=4.0
             )
             AdapterPool.save(folder / "adapters" / language, _adapter(backbone, language), card)
-        KnowledgeBase.build(corpus).save(folder / "knowledge")
+        KnowledgeBase.build(corpus).write_files(folder / "knowledge")
         (folder / "retrieveall.yaml").write_text(dump_yaml(config), encoding="utf-8")
         Manifest.of(folder).write()
         return folder

@@ -84,7 +84,7 @@ class ModelFolder:
         """
         from retrieveall.knowledge import KnowledgeBase
 
-        return KnowledgeBase.open(self.path / KNOWLEDGE)
+        return KnowledgeBase.open(self.path / KNOWLEDGE, part_of_model=True)
 
     def remove_language(self, language: str) -> None:
         """Take a language's adapter and knowledge out; no other language's file is written.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from retrieveall.errors import InputError, LanguageError, ModelFolderError
 from retrieveall.knowledge import KnowledgeBase, NgramEncoder
+from retrieveall.storage import Manifest
 from retrieveall.types import Entity, Sentence
 
 Corpora = dict[str, list[Sentence]]
@@ -20,7 +22,8 @@ def base(corpora: Corpora, encoder: NgramEncoder) -> KnowledgeBase:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    files = (path for path in folder.rglob("*") if path.is_file())
+    """Every file but the manifest, which follows from the others."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path != folder / "manifest.json")
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -167,8 +170,9 @@ def test_replacing_a_language_forgets_the_old_sentences(base: KnowledgeBase, tmp
 
 @pytest.mark.parametrize("name", ["sentences.parquet", "vectors.safetensors", "entities.parquet", "words.parquet"])
 @pytest.mark.parametrize("damage", ["truncated", "noise", "empty", "missing", "another language's"])
-def test_damaged_files_are_named(base: KnowledgeBase, tmp_path: Path, name: str, damage: str) -> None:
-    base.save(tmp_path)
+@pytest.mark.parametrize("manifest", [True, False], ids=["alone", "in a model"])
+def test_damaged_files_are_named(base: KnowledgeBase, tmp_path: Path, name: str, damage: str, manifest: bool) -> None:
+    (base.save if manifest else base.write_files)(tmp_path)
     path = tmp_path / "ru" / name
     data = path.read_bytes()
     if damage == "missing":
@@ -181,6 +185,78 @@ def test_damaged_files_are_named(base: KnowledgeBase, tmp_path: Path, name: str,
     assert "\n" not in str(caught.value)
 
 
+def test_the_manifest_of_an_index_is_right_after_every_save(
+    base: KnowledgeBase, make_sentences: Callable[..., list[Sentence]], tmp_path: Path
+) -> None:
+    def check(languages: set[str]) -> None:
+        Manifest.load(tmp_path).verify()
+        assert set(Manifest.load(tmp_path).files) == set(digests(tmp_path))
+        assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == languages | {"encoder"}
+
+    base.write_files(tmp_path)  # as knowledge of a model: without a manifest
+    KnowledgeBase.open(tmp_path).save(tmp_path)
+    check({"de", "ru", "zh"})
+    opened = KnowledgeBase.open(tmp_path)
+    opened.add_language("de", make_sentences("de", 20, seed=3))
+    opened.add_language("fr", make_sentences("de", 20, seed=4))
+    opened.save(tmp_path)
+    check({"de", "fr", "ru", "zh"})
+    opened = KnowledgeBase.open(tmp_path)
+    opened.remove_language("ru")
+    opened.save(tmp_path)
+    check({"de", "fr", "zh"})
+    assert len(KnowledgeBase.open(tmp_path).retrieve(TEXTS, 3)) == len(TEXTS)
+    base.save(tmp_path)
+    check({"de", "ru", "zh"})
+
+
+@pytest.mark.parametrize(
+    "name", [*(f"ru/{name}" for name in ("sentences.parquet", "vectors.safetensors")), "encoder/scale.safetensors"]
+)
+def test_an_altered_file_is_found_when_it_is_first_used(base: KnowledgeBase, tmp_path: Path, name: str) -> None:
+    """Opening compares sizes; a checksum costs reading the file, which opening does not do."""
+    base.save(tmp_path / "index")
+    path = tmp_path / "index" / name
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    opened = KnowledgeBase.open(tmp_path / "index")
+    assert opened.sentences("de")[0].language == "de"
+    with pytest.raises(ModelFolderError, match=rf"{name} was altered.*make the index again"):
+        opened.retrieve(TEXTS, 3)
+    with pytest.raises(ModelFolderError, match=rf"{name} was altered"):  # or the copy would vouch for the damage
+        KnowledgeBase.open(tmp_path / "index").save(tmp_path / "copy")
+    assert not (tmp_path / "copy" / "manifest.json").exists()
+    if name == "ru/vectors.safetensors":  # a vector like any other
+        assert len(KnowledgeBase.open(tmp_path / "index", verify=False).retrieve(TEXTS, 3)) == len(TEXTS)
+
+
+@pytest.mark.parametrize("name", ["encoder/projection.safetensors", "ru/words.parquet"])
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_an_index_that_differs_from_its_manifest_is_not_opened(
+    base: KnowledgeBase, tmp_path: Path, name: str, damage: str
+) -> None:
+    base.save(tmp_path)
+    path = tmp_path / name
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelFolderError, match=rf"{name} is (missing|damaged).*make the index again") as caught:
+        KnowledgeBase.open(tmp_path, verify=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_languages_that_differ_from_the_manifest_are_named(base: KnowledgeBase, tmp_path: Path) -> None:
+    base.save(tmp_path)
+    shutil.copytree(tmp_path / "ru", tmp_path / "fr")
+    with pytest.raises(ModelFolderError, match=r"expected .*fr/sentences\.parquet in the manifest.*'fr' again"):
+        KnowledgeBase.open(tmp_path)
+    shutil.rmtree(tmp_path / "fr")
+    shutil.rmtree(tmp_path / "ru")
+    with pytest.raises(ModelFolderError, match=r"ru/entities\.parquet is missing"):
+        KnowledgeBase.open(tmp_path)
+
+
 def test_a_folder_without_knowledge_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFolderError, match=r"found none; run: retrieveall index"):
         KnowledgeBase.open(tmp_path / "nothing")
@@ -190,7 +266,7 @@ def test_vectors_of_another_count_or_dimension_are_refused(base: KnowledgeBase, 
     import numpy as np
     from safetensors.numpy import save_file
 
-    base.save(tmp_path)
+    base.write_files(tmp_path)
     path = tmp_path / "ru" / "vectors.safetensors"
     for shape in ((59, 12), (60, 11)):
         save_file({"codes": np.zeros(shape, dtype=np.int8)}, path)

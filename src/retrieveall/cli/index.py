@@ -63,4 +63,4 @@ def _write(base: KnowledgeBase, out: Path) -> None:
         for child in out.iterdir():
             if child.is_dir() and not child.name.startswith("."):
                 transaction.delete(child.name)
-        base.save(transaction.path("encoder").parent)
+        base.write_files(transaction.path("encoder").parent)

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieveall.errors import ModelFolderError
-from retrieveall.storage import check_safetensors, write_atomic
+from retrieveall.storage import Manifest, check_safetensors, write_atomic
 
 __all__ = [
+    "Vouched",
     "column",
     "copy_files",
     "integers",
@@ -25,6 +26,24 @@ __all__ = [
 ]
 
 _MAX_TABLE = 1 << 31  # bytes of a table in memory: a small file can claim to unpack to anything
+
+
+class Vouched:
+    """What a manifest vouches for, compared when it is first used: opening an index reads none of its files."""
+
+    def __init__(self, manifest: Manifest | None) -> None:
+        self._manifest = manifest
+        self._compared: set[str] = set()
+
+    def compare(self, name: str) -> None:
+        """Compare the checksum of a file, or of all files of a folder, once; nothing happens without a manifest.
+
+        Raises:
+            ModelFolderError: missing, truncated or altered.
+        """
+        if self._manifest is not None and name not in self._compared:
+            self._manifest.verify(name)
+            self._compared.add(name)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from retrieveall.errors import ModelFolderError
 from retrieveall.knowledge.context import Codes
 from retrieveall.knowledge.files import (
+    Vouched,
     copy_files,
     make_table,
     read_table,
@@ -39,12 +40,14 @@ class LanguageKnowledge:
         language: str,
         *,
         folder: Path | None = None,
+        vouched: Vouched | None = None,
         sentences: SentenceTable | None = None,
         codes: Codes | None = None,
         mentions: MentionCounts | None = None,
     ) -> None:
         self.language = language
         self.folder = folder
+        self._vouched = vouched
         self._sentences = sentences
         self._codes = codes
         self._mentions = mentions
@@ -90,7 +93,7 @@ class LanguageKnowledge:
     def save(self, folder: Path) -> None:
         """Write the files into ``folder``. Those of a language that was read are copied byte for byte."""
         if self._codes is None:
-            copy_files(self._file(""), folder, FILES)
+            copy_files(self._file(FILES[0]).parent, folder, [self._file(name).name for name in FILES])
             return
         mentions = self.mentions()
         self.sentences.save(folder / "sentences.parquet")
@@ -102,6 +105,8 @@ class LanguageKnowledge:
     def _file(self, name: str) -> Path:
         if self.folder is None:
             raise ModelFolderError(f"the knowledge of '{self.language}' has no {name} and no folder to read it from")
+        if self._vouched is not None:
+            self._vouched.compare(f"{self.language}/{name}")
         return self.folder / name
 
 

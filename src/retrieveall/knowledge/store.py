@@ -16,11 +16,11 @@ from retrieveall.errors import InputError, LanguageError, ModelFolderError
 from retrieveall.knowledge.context import MAX_SCALE, ContextIndex, Hit, fit_scale, quantise
 from retrieveall.knowledge.encoder import Encoder, NgramEncoder, make_encoder, open_encoder, save_encoder
 from retrieveall.knowledge.entities import EntityIndex
-from retrieveall.knowledge.files import copy_files, read_tensors, write_tensors
+from retrieveall.knowledge.files import Vouched, copy_files, read_tensors, write_tensors
 from retrieveall.knowledge.language import FILES, LanguageKnowledge
 from retrieveall.knowledge.mentions import count_mentions
 from retrieveall.knowledge.sentences import SentenceTable
-from retrieveall.storage import recover
+from retrieveall.storage import MANIFEST, Manifest, Transaction, recover
 from retrieveall.types import Knowledge, KnownEntity, Neighbour, Sentence
 
 __all__ = ["KnowledgeBase", "Progress"]
@@ -41,6 +41,7 @@ class KnowledgeBase:
         scale: float | None,
         languages: Mapping[str, LanguageKnowledge],
         home: Path | None = None,
+        vouched: Vouched | None = None,
     ) -> None:
         """Use ``build`` or ``open``. Encoder and scale are read from the folder ``home`` where they are
         None.
@@ -48,6 +49,7 @@ class KnowledgeBase:
         self._encoder = encoder
         self._scale = scale
         self._home = home
+        self._vouched = vouched or Vouched(None)
         self._parts = dict(languages)
         self._context: ContextIndex | None = None
         self._entities: EntityIndex | None = None
@@ -91,13 +93,18 @@ class KnowledgeBase:
         return base
 
     @classmethod
-    def open(cls, folder: Path | str) -> KnowledgeBase:
-        """The knowledge in ``folder``. Reads nothing but names; the parts are read and checked on first use.
+    def open(cls, folder: Path | str, *, verify: bool = True, part_of_model: bool = False) -> KnowledgeBase:
+        """The knowledge in ``folder``. Reads names and sizes; the parts are read and checked on first use.
 
-        A change by ``retrieveall index`` that was interrupted is finished or taken back first.
+        A change by ``retrieveall index`` or ``save`` that was interrupted is finished or taken back first.
+
+        Args:
+            verify: compare the checksum of each file with the manifest of the index when the file is first used.
+                Without it, only sizes are compared, at once.
+            part_of_model: it has no manifest of its own; the model's manifest vouches for its files.
 
         Raises:
-            ModelFolderError: no such folder, or a language's folder without one of its files.
+            ModelFolderError: no such folder, or a file that is missing, truncated, or not in the manifest.
         """
         folder = Path(folder)
         recover(folder)
@@ -105,37 +112,55 @@ class KnowledgeBase:
             raise ModelFolderError(
                 f"expected a knowledge folder with '{_ENCODER}/' at {folder}, found none; run: retrieveall index"
             )
+        manifest = None if part_of_model else Manifest.find(folder)
+        if manifest is not None:
+            manifest.verify(full=False)
+        vouched = Vouched(manifest if verify else None)
         parts = {}
         for child in sorted(folder.iterdir()):
             if child.name == _ENCODER or child.name.startswith(".") or not child.is_dir():
                 continue
-            for name in FILES:
-                if not (child / name).is_file():
-                    raise ModelFolderError(f"expected {child / name}, found none; index '{child.name}' again")
-            parts[child.name] = LanguageKnowledge(check_language(child.name), folder=child)
-        return cls(None, None, parts, folder / _ENCODER)
+            _check_files(child, manifest)
+            parts[child.name] = LanguageKnowledge(check_language(child.name), folder=child, vouched=vouched)
+        return cls(None, None, parts, folder / _ENCODER, vouched)
 
     def save(self, folder: Path | str) -> None:
-        """Write the knowledge to ``folder``. Languages that were read and not changed stay byte-identical.
+        """Write the knowledge to ``folder`` as an index that stands alone, manifest included, as one change.
 
-        Folders of languages that this base does not have are removed.
+        Languages that were read and not changed stay byte-identical. Folders of languages that this base does not
+        have are removed.
+
+        Raises:
+            ModelFolderError: the disk is full, or a file that this base was opened from is missing or altered.
         """
         folder = Path(folder)
-        home = folder / _ENCODER
+        with Transaction(folder) as transaction:
+            fresh = not (folder / MANIFEST).exists()  # then the files that stay have yet to be vouched for
+            if fresh or self._home != folder / _ENCODER:
+                self._write_encoder(transaction.replace_folder(_ENCODER))
+            for language, part in self._parts.items():
+                if fresh or part.folder != folder / language:
+                    part.save(transaction.path(f"{language}/{FILES[0]}").parent)
+            for child in folder.iterdir():
+                # Only what is a language of ours: the folder may be one that others use too.
+                if child.name not in self._parts and (child / FILES[0]).is_file():
+                    for name in FILES:
+                        transaction.delete(f"{child.name}/{name}")
+
+    def write_files(self, folder: Path | str) -> None:
+        """Write all files of the knowledge into ``folder``, as a part of something that has a manifest itself."""
+        folder = Path(folder)
+        self._write_encoder(folder / _ENCODER)
+        for language in self._parts:
+            self.save_language(language, folder / language)
+
+    def _write_encoder(self, home: Path) -> None:
         if self._home is None:
             save_encoder(self.encoder, home)
             write_tensors(home / "scale.safetensors", {"scale": np.array([self.scale], dtype=np.float64)})
         else:
-            copy_files(self._home, home, [path.name for path in sorted(self._home.iterdir())])
-        for language in self._parts:
-            self.save_language(language, folder / language)
-        for child in folder.iterdir():
-            # Only what is a language of ours: the folder may be one that others use too.
-            if child.name not in self._parts and (child / FILES[0]).is_file():
-                for name in FILES:
-                    (child / name).unlink(missing_ok=True)
-                if not any(child.iterdir()):
-                    child.rmdir()
+            source = self._home_folder()
+            copy_files(source, home, [path.name for path in sorted(source.iterdir())])
 
     def save_language(self, language: str, folder: Path | str) -> None:
         """Write the files of one language into ``folder``.
@@ -264,6 +289,7 @@ class KnowledgeBase:
     def _home_folder(self) -> Path:
         if self._home is None:
             raise ModelFolderError("the knowledge has neither an encoder nor a folder to read it from; index again")
+        self._vouched.compare(_ENCODER)
         return self._home
 
     def _part(self, language: str) -> LanguageKnowledge:
@@ -293,3 +319,15 @@ class KnowledgeBase:
         if self._entities is None:
             self._entities = EntityIndex({language: part.mentions() for language, part in self._parts.items()})
         return self._entities
+
+
+def _check_files(folder: Path, manifest: Manifest | None) -> None:
+    """The files of a language must be there, and where there is a manifest, in it."""
+    for name in FILES:
+        path = folder / name
+        if not path.is_file():
+            raise ModelFolderError(f"expected {path}, found none; index '{folder.name}' again")
+        if manifest is not None and f"{folder.name}/{name}" not in manifest.files:
+            raise ModelFolderError(
+                f"expected {path} in the manifest of the index, found none; index '{folder.name}' again"
+            )

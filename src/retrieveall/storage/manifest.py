@@ -17,7 +17,7 @@ __all__ = ["FileRecord", "Manifest"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_BYTES = 256 << 20
-_REMEDY = "restore it from a copy or download the model again"
+_REMEDY = "restore it from a copy, or download the model or make the index again"
 
 
 @dataclass(frozen=True, slots=True)

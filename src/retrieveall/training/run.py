@@ -103,7 +103,7 @@ def create_model(
             inside = config.backbone.model_copy(update={"path": BackboneConfig().path})
             config = config.model_copy(update={"backbone": inside})
         transaction.path(SETTINGS).write_text(dump_yaml(config), encoding="utf-8")
-        knowledge.save(transaction.replace_folder(KNOWLEDGE))
+        knowledge.write_files(transaction.replace_folder(KNOWLEDGE))
     return ModelFolder.open(folder)
 
 
