@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -84,6 +85,23 @@ def test_without_the_package_the_command_to_install_it_is_named(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'retrieveall\[datasets\]'"):
         read_corpus("hf://unimelb-nlp/wikiann/de?split=train")
+
+
+def test_the_retries_of_the_client_are_not_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = logging.getLogger("huggingface_hub.utils._http")
+    before = client.level
+
+    def load(*_: object, **__: object) -> object:
+        client.warning("Retrying in 1s [Retry 1/5].")
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(DataError, match=r"wikiann/de: the split 'train' cannot be loaded: no network; check the names"):
+        read_corpus("hf://unimelb-nlp/wikiann/de")
+    assert caplog.messages == []
+    assert client.level == before
 
 
 def test_a_spec_names_data_set_configuration_and_split(monkeypatch: pytest.MonkeyPatch) -> None:

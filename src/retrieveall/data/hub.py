@@ -6,8 +6,10 @@ Any data set with a column of tokens and a column of tags will do. No code of a 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -16,7 +18,7 @@ from retrieveall.data.schemes import split_tag
 from retrieveall.errors import DataError, InputError, MissingExtraError
 from retrieveall.types import Sentence
 
-__all__ = ["read_hub"]
+__all__ = ["quiet_retries", "read_hub"]
 
 _TOKENS = ("tokens", "words")
 _TAGS = ("ner_tags", "tags", "labels")
@@ -68,6 +70,20 @@ def read_hub(
     )
 
 
+@contextmanager
+def quiet_retries() -> Iterator[None]:
+    """The hub's client asks six times in half a minute where there is no network, and tells of each; the error that
+    comes in the end says all of it.
+    """
+    logger = logging.getLogger("huggingface_hub.utils._http")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _language_of(configuration: str | None) -> str | None:
     """``de`` for ``de`` and for ``PAN-X.de``; none for ``default`` or ``conll2003``."""
     last = (configuration or "").rsplit(".", 1)[-1]
@@ -80,10 +96,13 @@ def _load(name: str, configuration: str | None, split: str, revision: str | None
     except ImportError:
         raise MissingExtraError("datasets", "datasets", "reading a data set of the Hugging Face hub") from None
     try:
-        return datasets.load_dataset(name, configuration, split=split, revision=revision)
+        with quiet_retries():
+            return datasets.load_dataset(name, configuration, split=split, revision=revision)
     except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         detail = " ".join(str(error).split())[:300] or type(error).__name__
-        raise DataError(f"{where}: the split {split!r} cannot be loaded: {detail}") from None
+        raise DataError(
+            f"{where}: the split {split!r} cannot be loaded: {detail}; check the names and the network, or give a file"
+        ) from None
 
 
 def _columns(features: Mapping[str, Any], where: str) -> tuple[str, str, Sequence[str] | None]:
