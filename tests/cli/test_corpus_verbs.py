@@ -73,7 +73,10 @@ def test_files_are_compared_with_each_other(run: Run, root: Path) -> None:
 def test_bad_paths(run: Run, root: Path, tmp_path: Path) -> None:
     missing = run("validate", tmp_path / "no.tsv")
     assert missing.exit_code == 1
-    assert f"error: {tmp_path / 'no.tsv'}: expected a file, found none" in missing.stdout
+    assert missing.stdout.startswith(f"error: {tmp_path / 'no.tsv'}: expected a file, found none")
+    half = run("validate", root / "de" / "train.tsv", tmp_path / "no.tsv").stdout.splitlines()
+    assert [line.split()[0] for line in half[:2]] == ["corpus", str(root / "de" / "train.tsv")]
+    assert half[2:4] == ["", f"error: {tmp_path / 'no.tsv'}: expected a file, found none; check the path"]
     one_error(run("validate", root / "de"), "expected folders such as de/")
     one_error(run("validate", root, "--language", "fr"), "check the language")
     one_error(run("validate", root / "de" / "train.tsv", "--language", "../x"), "language identifier")

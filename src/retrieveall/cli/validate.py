@@ -83,11 +83,13 @@ def _corpora(paths: Sequence[str], language: str | None) -> dict[str, Mapping[st
 def _print(console: Console, reports: Mapping[str, CorpusReport], limit: int) -> None:
     from retrieveall.cli.render.marks import visible
 
-    console.print(_splits(reports))
+    table = _splits(reports)
+    if table.row_count:
+        console.print(table)
     lines = [line for report in reports.values() for line in _problems(report, limit)]
     lines.sort(key=lambda line: not line.startswith("error"))
     for part in (_overlaps(reports), lines):
-        if part:
+        if part and table.row_count:
             console.print()
         for line in part:
             console.print(visible(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
@@ -109,6 +111,8 @@ def _splits(reports: Mapping[str, CorpusReport]) -> Table:
     table.add_column("entities", overflow="fold")
     for language, report in reports.items():
         for name, split in report.splits.items():
+            if not split.sentences:  # it could not be read, and an error says why
+                continue
             labels = ", ".join(f"{label} {count:,}" for label, count in sorted(split.entities.items()))
             numbers = (
                 split.sentences,
