@@ -106,6 +106,8 @@ def test_positions_of_ill_formed_tags(scheme: Scheme, tags: list[str], expected:
     [
         (["O", "B-PER", "I-PER", "O", "I-LOC"], "iob2"),
         (["O", "I-PER", "B-PER", "O"], "iob1"),
+        (["O", "I-PER", "O", "I-LOC", "O", "B-ORG"], "iob1"),  # one B- too many
+        (["O", "B-PER", "O", "I-LOC", "O", "B-ORG"], "iob2"),
         (["O", "B-PER", "E-PER"], "bioes"),
         (["U-PER"], "bioes"),
         (["O", "O"], "iob2"),

@@ -107,14 +107,22 @@ def ill_formed(tags: Sequence[str], scheme: Scheme) -> list[int]:
     """
     pairs = _split(tags, scheme)
     if scheme == "iob2":
-        return [i for i, (prefix, _) in enumerate(pairs) if prefix == "I" and not _continues(pairs, i)]
+        return _break_iob2(pairs)
     if scheme == "iob1":
-        return [i for i, (prefix, label) in enumerate(pairs) if prefix == "B" and (i == 0 or pairs[i - 1][1] != label)]
+        return _break_iob1(pairs)
     return [
         i
         for i, (prefix, _) in enumerate(pairs)
         if (prefix in "IE" and not _continues(pairs, i)) or (prefix in "BI" and not _continues(pairs, i + 1))
     ]
+
+
+def _break_iob2(pairs: Sequence[tuple[str, str]]) -> list[int]:
+    return [i for i, (prefix, _) in enumerate(pairs) if prefix == "I" and not _continues(pairs, i)]
+
+
+def _break_iob1(pairs: Sequence[tuple[str, str]]) -> list[int]:
+    return [i for i, (prefix, label) in enumerate(pairs) if prefix == "B" and (i == 0 or pairs[i - 1][1] != label)]
 
 
 def spans_to_tags(spans: Iterable[Span], length: int, scheme: Scheme = "iob2") -> list[str]:
@@ -150,8 +158,8 @@ def spans_to_tags(spans: Iterable[Span], length: int, scheme: Scheme = "iob2") -
 def detect_scheme(tags: Iterable[str]) -> Scheme:
     """The scheme that a stretch of tags was written in; put an ``O`` between sentences.
 
-    ``bioes`` if one of its own letters occurs; ``iob1`` if a span starts with ``I-`` and no tag breaks the
-    rules of IOB1; else ``iob2``.
+    ``bioes`` if one of its own letters occurs; else that of IOB1 and IOB2 whose rules fewer tags break, for a file
+    may have mistakes of its own; ``iob2`` where that does not tell.
 
     Raises:
         InputError: a malformed tag.
@@ -159,6 +167,4 @@ def detect_scheme(tags: Iterable[str]) -> Scheme:
     pairs = [("O", ""), *(split_tag(tag) for tag in tags)]
     if any(prefix in "ES" for prefix, _ in pairs):
         return "bioes"
-    starts_inside = any(prefix == "I" and not _continues(pairs, i) for i, (prefix, _) in enumerate(pairs))
-    needless_begin = any(prefix == "B" and pairs[i - 1][1] != label for i, (prefix, label) in enumerate(pairs))
-    return "iob1" if starts_inside and not needless_begin else "iob2"
+    return "iob1" if len(_break_iob1(pairs)) < len(_break_iob2(pairs)) else "iob2"
