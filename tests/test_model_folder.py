@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from retrieveall.errors import AdapterError, LanguageError, ModelFolderError
+from retrieveall.errors import AdapterError, InputError, LanguageError, ModelFolderError
 from retrieveall.model_folder import ModelFolder, shipped_models
 from retrieveall.storage import Manifest, Transaction
 
@@ -62,6 +62,13 @@ class TestOpen:
             ModelFolder.open(name)
         assert len(str(caught.value)) < 500
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("name", [None, 3, b"mini"])
+    def test_what_is_no_name(self, name: Any) -> None:
+        with pytest.raises(
+            InputError, match=f"expected the name of a shipped model, .* got {type(name).__name__}; give"
+        ):
+            ModelFolder.open(name)
 
     def test_a_folder_of_something_else(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("x")

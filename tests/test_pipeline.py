@@ -126,7 +126,7 @@ class TestLanguage:
 class TestFilters:
     def test_labels(self, model: RetrieveAll, mixed_texts: list[str], without_scores: Plain) -> None:
         everything = model.predict(mixed_texts)
-        for wanted in (["PER"], ["LOC", "ORG"], []):
+        for wanted in (["PER"], "PER", ["LOC", "ORG"], []):
             for found, whole in zip(model.predict(mixed_texts, labels=wanted), everything, strict=True):
                 kept = [entity for entity in whole.entities if entity.label in wanted]
                 assert without_scores(found.entities) == without_scores(kept)
@@ -144,6 +144,8 @@ class TestFilters:
     def test_unusable_values(self, loaded: RetrieveAll) -> None:
         with pytest.raises(InputError, match="PER, ORG, LOC"):
             loaded.predict("Ulm", labels=["CITY"])
+        with pytest.raises(InputError, match="PER, ORG, LOC, got 'CITY'"):
+            loaded.predict("Ulm", labels="CITY")
         for threshold in (-0.1, 1.1, float("nan")):
             with pytest.raises(InputError, match="from 0 to 1"):
                 loaded.predict("Ulm", threshold=threshold)
@@ -153,8 +155,14 @@ class TestFilters:
     @pytest.mark.parametrize("text", [b"Ulm", None, 3, ["Ulm"]])
     def test_what_is_no_text(self, loaded: RetrieveAll, text: Any) -> None:
         for call in (loaded.predict, loaded.scores):
-            with pytest.raises(InputError, match=f"expected a text, got {type(text).__name__}"):
+            with pytest.raises(InputError, match=f"expected a text, got {type(text).__name__} as text 1 of the list"):
                 call(["Ulm", text])
+
+    @pytest.mark.parametrize("texts", [b"Ulm", None, 3, {"text": "Ulm"}])
+    def test_what_is_no_list_of_texts(self, loaded: RetrieveAll, texts: Any) -> None:
+        for call in (loaded.predict, loaded.scores, lambda texts: list(loaded.stream(texts))):
+            with pytest.raises(InputError, match=f"expected a text or a list of texts, got {type(texts).__name__};"):
+                call(texts)
 
     def test_a_text_above_the_limit(self, loaded: RetrieveAll, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("retrieveall.pipeline.MAX_CHARACTERS", 10)

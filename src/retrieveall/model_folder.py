@@ -9,6 +9,7 @@ Knows files; runs no model. Every change goes through ``storage.Transaction``, s
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from retrieveall.adapters import AdapterPool
 from retrieveall.config import ModelConfig, load_yaml
-from retrieveall.errors import LanguageError, MissingExtraError, ModelFolderError
+from retrieveall.errors import InputError, LanguageError, MissingExtraError, ModelFolderError
 from retrieveall.storage import MANIFEST, Manifest, Transaction, recover, safe_join
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class ModelFolder:
             verify: compare checksums, not only sizes.
 
         Raises:
+            InputError: a name that is neither a string nor a path.
             ModelFolderError: not found, no model, or a missing, truncated or altered file.
         """
         path = _locate(name, revision)
@@ -149,6 +151,11 @@ class ModelFolder:
 
 def _locate(name: str | Path, revision: str | None) -> Path:
     shipped = shipped_models()
+    if not isinstance(name, (str, os.PathLike)):
+        raise InputError(
+            "expected the name of a shipped model, the path of a model folder or a hub id, "
+            f"got {type(name).__name__}; give a string such as 'mini' or a path"
+        )
     if isinstance(name, str) and name in shipped:
         return shipped[name]
     try:

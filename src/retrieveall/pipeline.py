@@ -6,7 +6,7 @@ The stages are methods of their own, and everything that predicts (command line,
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -111,8 +111,8 @@ class RetrieveAll:
                 ``Prediction.faults`` then says what is wrong with its answers. As the model's settings say if None.
 
         Raises:
-            InputError: an engine that does not exist or does not go with the other options; ``constrained`` for a model
-                that tags.
+            InputError: a name that is neither a string nor a path; an engine that does not exist or does not go with
+                the other options; ``constrained`` for a model that tags.
             ModelFolderError: not found, or a missing, truncated or altered file.
         """
         folder = ModelFolder.open(name, revision=revision, verify=verify)
@@ -165,14 +165,14 @@ class RetrieveAll:
         texts: str | Sequence[str],
         *,
         language: str | Sequence[str | None] | None = None,
-        labels: Sequence[str] | None = None,
+        labels: str | Sequence[str] | None = None,
         threshold: float = 0.0,
     ) -> list[Prediction]:
         """The entities of each text, in order.
 
         Args:
             language: fix the adapter for all texts, or one (or None) a text; routed by retrieval where None.
-            labels: report only these.
+            labels: report only these, or this one.
             threshold: report only entities of at least this probability, from 0 to 1.
 
         Raises:
@@ -182,7 +182,7 @@ class RetrieveAll:
                 the others are done: ``failures`` says what went wrong by number of the text, and ``results`` holds
                 the predictions, None for the texts that failed.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = list(_listed(texts))
         languages = self._per_text(texts, language)
         wanted = self._wanted(labels)
         if not 0.0 <= threshold <= 1.0:
@@ -201,7 +201,7 @@ class RetrieveAll:
                 raise EngineError.of_items(rest.failures, results, "text") from None
 
     def scores(
-        self, texts: Sequence[str], *, language: str | Sequence[str | None] | None = None
+        self, texts: str | Sequence[str], *, language: str | Sequence[str | None] | None = None
     ) -> list[npt.NDArray[Any]]:
         """What ``predict`` decodes: log-probabilities [words of ``segment``, tags] of each text.
 
@@ -210,16 +210,17 @@ class RetrieveAll:
         """
         if self._generates:
             raise InputError("expected a model that tags words, this one generates its answers; call predict")
+        texts = list(_listed(texts))
         with self._lock:
             return self._scores(self.engine, self._cut(texts, self._per_text(texts, language)))
 
     def stream(
         self,
-        texts: Iterable[str],
+        texts: str | Iterable[str],
         *,
         batch_size: int = 256,
         language: str | None = None,
-        labels: Sequence[str] | None = None,
+        labels: str | Sequence[str] | None = None,
         threshold: float = 0.0,
     ) -> Iterator[Prediction]:
         """Predictions one by one and in order, in memory for ``batch_size`` texts however many there are.
@@ -229,7 +230,7 @@ class RetrieveAll:
         """
         if batch_size < 1:
             raise InputError(f"batch_size is at least 1, got {batch_size}")
-        iterator = iter([texts] if isinstance(texts, str) else texts)
+        iterator = iter(_listed(texts))
         while batch := list(islice(iterator, batch_size)):
             yield from self.predict(batch, language=language, labels=labels, threshold=threshold)
 
@@ -256,23 +257,26 @@ class RetrieveAll:
         for name in languages:
             if name is not None and name not in known:
                 raise LanguageError(
-                    f"expected one of the languages {', '.join(sorted(known)) or '(none)'}, got {name[:80]!r}; "
+                    f"expected one of the languages {', '.join(sorted(known)) or '(none)'}, got {str(name)[:80]!r}; "
                     "add it with: retrieveall add-language"
                 )
         return languages
 
-    def _wanted(self, labels: Sequence[str] | None) -> frozenset[str]:
-        unknown = sorted(set(labels or ()) - set(self.labels))
+    def _wanted(self, labels: str | Sequence[str] | None) -> frozenset[str]:
+        if labels is None:
+            return frozenset(self.labels)
+        wanted = [labels] if isinstance(labels, str) else list(labels)
+        unknown = [label for label in wanted if label not in self.labels]
         if unknown:
-            raise InputError(f"expected labels among {', '.join(self.labels)}, got {unknown[0][:80]!r}")
-        return frozenset(self.labels if labels is None else labels)
+            raise InputError(f"expected labels among {', '.join(self.labels)}, got {str(unknown[0])[:80]!r}")
+        return frozenset(wanted)
 
     def _cut(self, texts: Sequence[str], languages: Sequence[str | None]) -> list[list[Part]]:
         """The windows of every text, each with its knowledge and its route."""
         decoder = self.config.decoder
         cut: list[tuple[int, str, int, list[Word], Window]] = []
         for number, text in enumerate(texts):
-            _check_text(text)
+            _check_text(text, number)
             words = segment(text)
             costs = self._costs(words)
             for window in cut_windows(
@@ -385,9 +389,23 @@ def _with_grammar(folder: ModelFolder, constrained: bool) -> ModelFolder:
     return replace(folder, config=folder.config.model_copy(update={"decoder": decoder}))
 
 
-def _check_text(text: str) -> None:
+def _listed(texts: str | Iterable[str]) -> Iterable[str]:
+    """One text alone as a list of one."""
+    if isinstance(texts, str):
+        return [texts]
+    if isinstance(texts, (bytes, bytearray, Mapping)) or not isinstance(texts, Iterable):
+        raise InputError(
+            f"expected a text or a list of texts, got {type(texts).__name__}; give str, and decode bytes first"
+        )
+    return texts
+
+
+def _check_text(text: str, number: int) -> None:
     if not isinstance(text, str):
-        raise InputError(f"expected a text, got {type(text).__name__}; decode bytes first")
+        raise InputError(
+            f"expected a text, got {type(text).__name__} as text {number} of the list (the first is 0); "
+            "give str, and decode bytes first"
+        )
     if len(text) > MAX_CHARACTERS:
         raise InputError(
             f"expected texts of at most {MAX_CHARACTERS:,} characters, got {len(text):,}; split the document"
