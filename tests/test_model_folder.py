@@ -112,16 +112,43 @@ class TestHub:
 
     def test_a_failure_is_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def download(*_: Any, **__: Any) -> str:
-            raise ValueError("first line\nsecond line")
+            raise ValueError("It has\ntwo lines. And another sentence.")
 
         monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-        with pytest.raises(ModelFolderError, match="'someone/model' as a folder or from the hub: first line second"):
+        with pytest.raises(ModelFolderError, match=r"got 'someone/model': .* said: It has two lines\. \(ValueError\);"):
             ModelFolder.open("someone/model")
 
+    @pytest.mark.parametrize(
+        ("error", "why"),
+        [
+            ("LocalEntryNotFoundError", "was not reached.*check the path or the network, or download the model"),
+            ("RepositoryNotFoundError", "no such model, or a private one; check the path or the id"),
+            ("RevisionNotFoundError", "no revision 'v2' of it; check the revision"),
+            ("GatedRepoError", "request access"),
+        ],
+    )
+    def test_what_the_hub_says_becomes_what_to_do(self, monkeypatch: pytest.MonkeyPatch, error: str, why: str) -> None:
+        from huggingface_hub import errors
+
+        kind = getattr(errors, error)
+
+        def download(*_: Any, **__: Any) -> str:
+            raise kind.__new__(kind)  # the real ones want a response of the server
+
+        monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+        expected = rf"got 'someone/model': there is no such folder, and from the hub it could not be had, .*{why}"
+        with pytest.raises(ModelFolderError, match=expected):
+            ModelFolder.open("someone/model", revision="v2")
+
     def test_the_real_client_refuses_bad_ids_and_no_network(self) -> None:
-        for name in ("a/..", "a/b--c", "someone/model-that-is-not-there"):
-            with pytest.raises(ModelFolderError, match="could not get"):
+        for name, why in {
+            "a/..": "check the path or the id",
+            "a/b--c": "check the path or the id",
+            "someone/model-that-is-not-there": "this machine has no copy of it; check the path or the network",
+        }.items():
+            with pytest.raises(ModelFolderError, match=f"could not be had, .*{why}") as caught:
                 ModelFolder.open(name)
+            assert "\n" not in str(caught.value)
 
     def test_push_uploads_what_the_manifest_lists(self, model_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         calls: dict[str, Any] = {}

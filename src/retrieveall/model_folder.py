@@ -175,8 +175,32 @@ def _locate(name: str | Path, revision: str | None) -> Path:
 def _download(repo_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
+    from retrieveall.data.hub import quiet_retries
+
     try:
-        return Path(snapshot_download(repo_id, revision=revision))
+        with quiet_retries():
+            return Path(snapshot_download(repo_id, revision=revision))
     except Exception as error:
-        detail = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelFolderError(f"could not get {repo_id!r} as a folder or from the hub: {detail}") from error
+        raise ModelFolderError(
+            f"expected a model folder or the id of a model on the Hugging Face hub, got {repo_id!r}: there is no such "
+            f"folder, and from the hub it could not be had, {_why_not(error, revision)}"
+        ) from error
+
+
+def _why_not(error: Exception, revision: str | None) -> str:
+    """What the hub's client met, and what to do: its own messages are several sentences that advise programmers."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return "which asks who you are; request access on its page and log in with: hf auth login"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "which has no such model, or a private one; check the path or the id, or log in with: hf auth login"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"which has no revision {str(revision)[:80]!r} of it; check the revision"
+    if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError)):
+        return (
+            "for it was not reached and this machine has no copy of it; check the path or the network, "
+            "or download the model elsewhere and give the path of its folder"
+        )
+    first = re.split(r"(?<=[.!?])\s", " ".join(str(error).split()), maxsplit=1)[0] or type(error).__name__
+    return f"its client said: {first[:300]} ({type(error).__name__}); check the path or the id"
