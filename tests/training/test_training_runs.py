@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,6 +85,7 @@ def test_what_a_language_learns_does_not_depend_on_the_labels_of_another(
     tiny_model: Path,
     corpus: dict[str, list[Sentence]],
     tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     import torch
     from safetensors.torch import load_file
@@ -101,11 +103,32 @@ def test_what_a_language_learns_does_not_depend_on_the_labels_of_another(
     config = CONFIG.model_copy(update={"lora": CONFIG.lora.model_copy(update={"dropout": 0.0})})
     train(tmp_path / "model", swapped, config, tmp_path / "run", device="cpu", show_bar=False)
     RetrieveAll.from_pretrained(tiny_model, device="cpu").save_pretrained(tmp_path / "reference")
-    train(tmp_path / "reference", data_of(corpus, "de", "zh"), config, tmp_path / "run2", device="cpu", show_bar=False)
+    one_line_each_epoch(capsys)
+    train(tmp_path / "reference", data_of(corpus, "de", "zh"), config, tmp_path / "run2", device="cpu", show_bar=True)
+    one_line_each_epoch(capsys)
     for language, same in (("de", False), ("zh", True)):
         name = f"adapters/{language}/adapter_model.safetensors"
         one, two = (load_file(tmp_path / folder / name) for folder in ("model", "reference"))
         assert all(torch.allclose(one[key], two[key], atol=2e-4) for key in one) is same
+
+
+def one_line_each_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    """Progress is on standard error, as lines, whether there is a bar or not; standard output is for results."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.replace("\r", "\n").splitlines()
+    for epoch in (1, 2):
+        [line] = [line for line in lines if line.startswith(f"step {5 * epoch} of 10: validation F1 ")]
+        assert re.fullmatch(r".* F1 [\d.]+ \(de [\d.]+, zh [\d.]+\)", line)
+    assert any(re.fullmatch(r"trained 10 steps in \d+ s, [\d.]+ sentences a second", line) for line in lines)
+    assert "{'" not in captured.err
+
+
+def test_progress_lines() -> None:
+    from retrieveall.training.progress import describe
+
+    assert describe({"loss": 0.25, "learning_rate": 1e-3, "epoch": 0.5}, 50, 100) == "step 50 of 100: loss 0.2500"
+    assert describe({"total_flos": 1.0}, 50, 100) is None
 
 
 def test_a_killed_run_ends_with_the_same_weights(

@@ -28,6 +28,7 @@ from retrieveall.training.dataset import Collator, LengthSampler, TaggingDataset
 from retrieveall.training.examples import Example
 from retrieveall.training.model import TaggingModel
 from retrieveall.training.parallel import Processes, Share
+from retrieveall.training.progress import report_on_stderr
 
 __all__ = ["Fitted", "fit_adapters"]
 
@@ -283,6 +284,7 @@ def fit_adapters(
         temperature=temperature,
         writer=writer,
     )
+    report_on_stderr(trainer)
     if processes.count > 1:
         torch.manual_seed(config.seed + processes.rank)  # else all processes would drop the same places
     trainer.train(resume_from_checkpoint=_last_checkpoint(run_folder, processes.count))

@@ -1,0 +1,58 @@
+"""What a run of ``transformers.Trainer`` tells while it goes on: readable lines on standard error.
+
+The Trainer's own way is to print dictionaries to standard output, which holds the results of a command and nothing
+else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
+
+__all__ = ["describe", "report_on_stderr"]
+
+_F1 = "eval_f1"
+
+
+def report_on_stderr(trainer: Trainer) -> None:
+    """Let lines take the place of what the Trainer prints, above its bar where it draws one."""
+    if trainer.pop_callback(PrinterCallback) is not None:
+        trainer.add_callback(_Lines())
+    if trainer.pop_callback(ProgressCallback) is not None:  # in a notebook there is a table of its own instead
+        trainer.add_callback(_LinesAboveBar())
+
+
+class _Lines(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: Mapping[str, Any], **_: Any
+    ) -> None:
+        line = describe(logs, state.global_step, state.max_steps)
+        if line and state.is_world_process_zero:
+            print(line, file=sys.stderr, flush=True)
+
+
+class _LinesAboveBar(ProgressCallback):  # type: ignore[misc]
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: Mapping[str, Any], **_: Any
+    ) -> None:
+        line = describe(logs, state.global_step, state.max_steps)
+        if line and self.training_bar is not None:  # the first process has it
+            self.training_bar.write(line, file=sys.stderr)
+
+
+def describe(logs: Mapping[str, Any], step: int, steps: int) -> str | None:
+    """One line about what was logged: loss, F1 per language, or throughput; None for anything else."""
+    where = f"step {step} of {steps}"
+    if "loss" in logs:
+        return f"{where}: loss {logs['loss']:.4f}"
+    if _F1 in logs:
+        languages = {name.removeprefix(_F1 + "_"): f1 for name, f1 in logs.items() if name.startswith(_F1 + "_")}
+        each = ", ".join(f"{language} {100 * f1:.1f}" for language, f1 in languages.items())
+        return f"{where}: validation F1 {100 * logs[_F1]:.1f} ({each})"
+    if "train_runtime" in logs:
+        speed = f"{logs.get('train_samples_per_second', 0.0):.1f} sentences a second"
+        return f"trained {steps} steps in {logs['train_runtime']:.0f} s, {speed}"
+    return None
