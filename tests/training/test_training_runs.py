@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +175,104 @@ def test_a_killed_run_ends_with_the_same_weights(
     assert {k: v for k, v in weights(folder).items() if "/en/" not in k} == {
         k: v for k, v in weights(trained[0]).items() if "/en/" not in k
     }
+
+
+Command = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """``command(*arguments, killed="before_the_commit")``: the exit code of ``retrieveall`` with the arguments, killed
+    at a moment of ``commands.py``.
+    """
+    errors = tmp_path_factory.mktemp("commands") / "stderr"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    program = [sys.executable, str(Path(__file__).with_name("commands.py"))]
+    with errors.open("w") as stderr:
+        process = subprocess.Popen(
+            program, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def run(*arguments: object, killed: str | None = None) -> int:
+        process.stdin.write(json.dumps([killed, list(map(str, arguments))]) + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        assert answer, errors.read_text()[-2000:]
+        return int(answer)
+
+    yield run
+    process.stdin.close()
+    process.wait()
+
+
+def settings_file(folder: Path) -> Path:
+    """``CONFIG`` with a checkpoint after every step."""
+    from retrieveall.config import dump_yaml
+
+    path = folder / "training.yaml"
+    path.write_text(dump_yaml(CONFIG.model_copy(update={"checkpoint_minutes": 1e-9})))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("moment", "checkpoints"),
+    [
+        ("before_the_first_checkpoint", 0),
+        ("in_the_middle_of_the_third_checkpoint", 2),  # the third has no state
+        ("before_the_commit", 2),  # all steps are done; the last two checkpoints are kept
+    ],
+)
+def test_wherever_a_run_is_killed_it_ends_with_the_same_weights(
+    trained: tuple[Path, dict[str, float]],
+    model_copy: Path,
+    corpus: dict[str, list[Sentence]],
+    tmp_path: Path,
+    command: Command,
+    moment: str,
+    checkpoints: int,
+) -> None:
+    for language in ("de", "zh"):
+        folder = tmp_path / "data" / language
+        folder.mkdir(parents=True)
+        write_jsonl(corpus[language], folder / "train.jsonl")
+        write_jsonl(corpus[language][:4], folder / "validation.jsonl")
+    arguments = ["train", tmp_path / "data", "--out", model_copy, "--config", settings_file(tmp_path)]
+    before = digests(model_copy)
+    assert command(*arguments, killed=moment) == -signal.SIGKILL
+    assert digests(model_copy) == before
+    run_folder = model_copy.with_name("model.train.run")
+    assert len(list(run_folder.glob("checkpoint-*/trainer_state.json"))) == checkpoints
+    assert command(*arguments) == 0
+    assert weights(model_copy) == weights(trained[0])
+    assert not run_folder.exists()
+
+
+def test_add_language_is_killed(model_copy: Path, tmp_path: Path, command: Command) -> None:
+    """Before its change is decided the folder stays as it was; after that, whoever opens it next completes it."""
+    from retrieveall.model_folder import ModelFolder
+
+    write_jsonl(french(24), tmp_path / "fr.jsonl")
+    before = digests(model_copy)
+
+    def add(folder: Path, killed: str | None = None) -> int:
+        data = ["--data", tmp_path / "fr.jsonl", "--config", settings_file(tmp_path)]
+        return command("add-language", "fr", *data, "--model", folder, killed=killed)
+
+    other = Path(shutil.copytree(model_copy, tmp_path / "other"))
+    assert add(model_copy, killed="before_the_change_is_decided") == -signal.SIGKILL
+    assert ModelFolder.open(model_copy).languages() == ("de", "en", "zh")
+    assert digests(model_copy) == before
+    assert add(model_copy) == 0
+    assert add(other, killed="when_half_of_the_change_is_done") == -signal.SIGKILL
+    for folder in (model_copy, other):
+        opened = ModelFolder.open(folder)  # compares every checksum
+        assert opened.languages() == opened.knowledge().languages == ("de", "en", "fr", "zh")
+        assert {name: digest for name, digest in digests(folder).items() if name in before} | {
+            "manifest.json": before["manifest.json"]
+        } == before
+    assert weights(other) == weights(model_copy)
 
 
 @pytest.mark.parametrize("full_at", ["adapters", "optimiser"])
