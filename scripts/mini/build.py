@@ -44,9 +44,9 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
         step("prompts", 5, "prepared/ko/train.full.safetensors", "prepare.py", *prompts, "--out", out / "prepared"),
         step("prompts with mentions swapped", 4, "swapped/ko/train.full.safetensors", "prepare.py", *prompts,
              "--swap", 0.7, "--out", out / "swapped"),
-        step("joint tagging", 60, "tags/model.safetensors", "backbone.py", "tags", "--start", out / "words",
+        step("joint tagging", 160, "tags/model.safetensors", "backbone.py", "tags", "--start", out / "words",
              "--data", out / "prepared", *swapped, *tokenizer, *several, "--dropout", 0.15, "--word-dropout", 0.08,
-             "--knowledge", 0.15, 0.35, 0.5, "--steps", 6000, "--out", out / "tags"),
+             "--knowledge", 0.15, 0.35, 0.5, "--steps", 16000, "--out", out / "tags"),
         step("model folder", 0.5, "model/retrieveall.yaml", "adapters.py", "create", *corpora, *tokenizer,
              "--backbone", out / "tags", "--knowledge", out / "knowledge", "--out", out / "model"),
         *(
@@ -56,7 +56,7 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
             for language in LANGUAGES
         ),
         step("temperature, calibrations, scores", 2, "shipped/retrieveall.yaml", "finish.py", *corpora,
-             "--model", out / "model", "--install", out / "shipped"),
+             "--sentences", 1000, "--model", out / "model", "--install", out / "shipped"),
     ]  # fmt: skip
 
 
