@@ -206,9 +206,17 @@ class TrainingConfig(_Strict):
     word_dropout: float = Field(default=0.0, ge=0, lt=1)
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = Field(default=False, description="recompute activations: less memory, more time")
+    shard_backbone: bool = Field(
+        default=False,
+        description="of several processes, each holds a part of the frozen backbone: less memory, more time",
+    )
     seed: int = 13
     checkpoint_minutes: float = Field(default=5.0, gt=0)
     validation_sentences: int = Field(default=500, ge=0, description="per language, for F1 during training")
+
+    def identity(self) -> str:
+        """What the trained adapters depend on, as YAML: all but where the backbone lies."""
+        return dump_yaml(self, leave_out={"shard_backbone"})
 
 
 T = TypeVar("T", bound=BaseModel)
@@ -242,6 +250,6 @@ def parse_config(kind: type[T], raw: Any, where: str) -> T:
         raise ConfigError(f"{where}: {key}: {first['msg']}") from None
 
 
-def dump_yaml(config: BaseModel) -> str:
+def dump_yaml(config: BaseModel, leave_out: set[str] | None = None) -> str:
     """The configuration as YAML, keys in the order of the class."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(config.model_dump(mode="json", exclude=leave_out), sort_keys=False, allow_unicode=True)

@@ -24,6 +24,7 @@ CASES = [
     pytest.param("llama-3-8b-instruct", "llama", "tagging", id="llama chat tags"),
     pytest.param("qwen2.5-7b", "qwen2", "tagging", id="qwen tags"),
     pytest.param("llama-3-8b", "llama", "generation", id="llama writes"),
+    pytest.param("llama-3-8b-instruct", "llama", "generation", id="llama chat writes"),
     pytest.param("qwen2.5-14b", "qwen2", "generation", id="qwen writes"),
 ]
 QUICK = ["--set", "epochs=1", "--set", "lora.rank=2", "--set", "validation_sentences=1", "--threads", "1"]

@@ -4,7 +4,9 @@
 
 JOBS is a list of ``{"processes": n, "arguments": [...], "losses": folder, "kill_after": steps or null}``: each runs
 ``retrieveall ARGUMENTS`` in n processes that meet over gloo. What every process's ``training_step`` returned goes to
-``losses/RANK.json``. With ``kill_after`` all processes of the job are killed once a checkpoint of that step is whole.
+``losses/RANK.json``, to ``losses/RANK.held`` how many numbers of the backbone it held after its last step, and to
+``losses/RANK.found`` what all of them found in the last validation: [start, end, label, score] in any order. With
+``kill_after`` all processes of the job are killed once a checkpoint of that step is whole.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ def free_port() -> int:
 
 def run_rank(job: dict[str, Any], rank: int, port: int) -> int:
     from retrieveall.cli import main
+    from retrieveall.training.parallel import Processes
     from retrieveall.training.trainer import AdapterTrainer
 
     count = job["processes"]
@@ -41,14 +44,25 @@ def run_rank(job: dict[str, Any], rank: int, port: int) -> int:
             "MASTER_PORT": str(port),
         }
     losses: list[float] = []
-    step = AdapterTrainer.training_step
+    held = 0
+    found: list[list[Any]] = []
+    step, collect = AdapterTrainer.training_step, Processes.collect
 
     def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal held
         loss = step(self, *args, **kwargs)
         losses.append(loss.item())
+        parts = (getattr(each, "_local_tensor", each) for each in self.model.backbone.parameters())
+        held = sum(part.numel() for part in parts)
         return loss
 
+    def collected(self: Any, share: Any) -> Any:
+        batches = collect(self, share)
+        found[:] = [list(span) for rows in batches for spans in rows for span in spans]
+        return batches
+
     AdapterTrainer.training_step = recorded
+    Processes.collect = collected
     folder = Path(job["losses"])
     folder.mkdir(parents=True, exist_ok=True)
     sys.argv = ["retrieveall", *job["arguments"]]
@@ -64,6 +78,8 @@ def run_rank(job: dict[str, Any], rank: int, port: int) -> int:
             code = 70
         sys.stdout.flush()
     (folder / f"{rank}.json").write_text(json.dumps(losses))
+    (folder / f"{rank}.held").write_text(json.dumps(held))
+    (folder / f"{rank}.found").write_text(json.dumps(found))
     return int(code or 0)
 
 
@@ -101,10 +117,15 @@ def whole(run: Path, step: int, processes: int) -> bool:
 
 
 if __name__ == "__main__":
+    # So that the forked processes have them: what takes seconds to import, for each of them again.
     import torch
+    import torch._dynamo  # by DDP
+    import torch.distributed.fsdp
+    import transformers.models.llama.modeling_llama
+    import transformers.models.qwen2.modeling_qwen2  # noqa: F401
 
     import retrieveall.cli
-    import retrieveall.training.run  # noqa: F401  # so that the forked processes have it
+    import retrieveall.training.run  # noqa: F401
 
     torch.set_num_threads(1)
     print(json.dumps([run_job(job) for job in json.loads(Path(sys.argv[1]).read_text())]))

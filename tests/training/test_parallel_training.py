@@ -25,7 +25,7 @@ SENTENCES = 19
 BATCHES = 8
 
 
-def training(batch_size: int, dropout: float = 0.0) -> TrainingConfig:
+def training(batch_size: int, dropout: float = 0.0, **settings: Any) -> TrainingConfig:
     return TrainingConfig.model_validate(
         {
             "lora": {"rank": 2, "alpha": 4, "dropout": dropout},
@@ -37,6 +37,7 @@ def training(batch_size: int, dropout: float = 0.0) -> TrainingConfig:
             "label_smoothing": 0.1,
             "checkpoint_minutes": 1e-6,
             "validation_sentences": 5,
+            **settings,
         }
     )
 
@@ -50,6 +51,14 @@ class Runs:
 
     def losses(self, name: str) -> list[list[float]]:
         return [json.loads(path.read_text()) for path in sorted((self.place / name / "said").glob("*.json"))]
+
+    def held(self, name: str) -> list[int]:
+        """How many numbers of the backbone each process held after its last step."""
+        return [json.loads(path.read_text()) for path in sorted((self.place / name / "said").glob("*.held"))]
+
+    def found(self, name: str) -> list[list[Any]]:
+        """The spans of the last validation with their scores, sorted."""
+        return sorted(json.loads((self.place / name / "said" / "0.found").read_text()))
 
     def said(self, name: str, rank: int) -> str:
         return (self.place / name / "said" / f"{rank}.out").read_text()
@@ -67,11 +76,14 @@ class Runs:
 def runs(
     build_model: Callable[..., Path], corpus: dict[str, list[Sentence]], tmp_path_factory: pytest.TempPathFactory
 ) -> Runs:
-    """One process with the global batch; two with half of it each; two with dropout, whole, and killed and resumed."""
+    """One process with the global batch; two with half of it each; two with dropout, whole, and killed and resumed; two
+    that each hold half of the backbone, and a model that writes answers, in one process and in two of that kind.
+    """
     import shutil
 
     place = tmp_path_factory.mktemp("parallel")
     model = build_model(place / "model", attention="full")
+    writer = build_model(place / "writer", attention="full", decoder="generation", architecture="qwen2")
     for language in LANGUAGES:
         (place / "data" / language).mkdir(parents=True)
         write_jsonl(corpus[language][:SENTENCES], place / "data" / language / "train.jsonl")
@@ -80,13 +92,17 @@ def runs(
     planned = {
         "one": (1, training(GLOBAL_BATCH), None),
         "two": (2, training(half), None),
+        "sharded": (2, training(half, shard_backbone=True, gradient_checkpointing=True), None),
+        "writes": (1, training(GLOBAL_BATCH, validation_sentences=3), None),
+        "sharded writes": (2, training(half, validation_sentences=3, shard_backbone=True), None),
+        "sharded killed": (2, training(half, shard_backbone=True, gradient_checkpointing=True), 5),
         "dropout": (2, training(half, 0.2), None),
         "killed": (2, training(half, 0.2), 5),
     }
-    jobs = []
+    jobs: list[dict[str, Any]] = []
     for name, (processes, config, kill_after) in planned.items():
         folder = place / name
-        shutil.copytree(model, folder / "model")
+        shutil.copytree(writer if "writes" in name else model, folder / "model")
         (folder / "training.yaml").write_text(dump_yaml(config))
         arguments = ["train", str(place / "data"), "--out", str(folder / "model"), "--run", str(folder / "run")]
         arguments += ["--config", str(folder / "training.yaml")]
@@ -97,14 +113,15 @@ def runs(
             "run": str(folder / "run"),
         }
         jobs.append(job | {"name": name, "kill_after": kill_after})
-    jobs.append({**jobs[-1], "name": "resumed", "kill_after": None})
+        if kill_after:
+            jobs.append({**jobs[-1], "name": name.replace("killed", "resumed"), "kill_after": None})
     (place / "jobs.json").write_text(json.dumps(jobs))
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("ranks.py")), str(place / "jobs.json")],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
@@ -113,8 +130,8 @@ def runs(
 
 
 def test_all_processes_end_well(runs: Runs) -> None:
-    for name in ("one", "two", "dropout", "resumed"):
-        folder = "killed" if name == "resumed" else name
+    for name in set(runs.codes) - {"killed", "sharded killed"}:
+        folder = name.replace("resumed", "killed")
         assert set(runs.codes[name]) == {0}, runs.said(folder, 0)[-1500:]
 
 
@@ -158,13 +175,64 @@ def test_a_killed_run_of_two_ends_with_the_same_adapters(runs: Runs) -> None:
     assert max(steps) < BATCHES * EPOCHS, "it must have gone on, not begun again"
 
 
+# -- each process holds a part of the backbone ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "whole"), [("sharded", "one"), ("sharded writes", "writes")])
+def test_processes_that_share_a_backbone_train_as_one_that_holds_it(runs: Runs, name: str, whole: str) -> None:
+    import numpy as np
+
+    (one,), parts = runs.losses(whole), runs.losses(name)
+    assert [sum(each) / 2 for each in zip(*parts, strict=True)] == pytest.approx(one, rel=1e-5)
+    expected, got = runs.tensors(whole), runs.tensors(name)
+    assert expected.keys() == got.keys()
+    for key, tensor in expected.items():
+        np.testing.assert_allclose(got[key], tensor, rtol=1e-3, atol=2e-6, err_msg=key)
+    reported = runs.said(name, 0).replace(f"/{name}/", f"/{whole}/").splitlines()[-4:]
+    assert reported == runs.said(whole, 0).splitlines()[-4:]
+    spans, same = runs.found(whole), runs.found(name)
+    assert spans
+    assert [span[:3] for span in same] == [span[:3] for span in spans]
+    assert [span[3] for span in same] == pytest.approx([span[3] for span in spans], abs=1e-4)
+
+
+@pytest.mark.parametrize(("name", "whole"), [("sharded", "one"), ("sharded writes", "writes")])
+def test_each_process_holds_half_of_the_backbone(runs: Runs, name: str, whole: str) -> None:
+    (total,), parts = runs.held(whole), runs.held(name)
+    assert sum(parts) == total
+    assert max(parts) < 0.51 * total
+
+
+def test_a_killed_run_over_a_shared_backbone_ends_with_the_same_adapters(runs: Runs) -> None:
+    assert runs.codes["sharded killed"] == [-9, -9]
+    whole, resumed = runs.tensors("sharded"), runs.tensors("sharded killed")
+    assert whole.keys() == resumed.keys()
+    assert all((whole[name] == resumed[name]).all() for name in whole)
+    assert max(len(losses) for losses in runs.losses("sharded killed")) < BATCHES * EPOCHS
+
+
+@pytest.mark.parametrize(("bits", "count", "named"), [("4bit", 2, "quantization"), ("none", 1, "accelerate launch")])
+def test_what_cannot_be_shared_is_refused(bits: str, count: int, named: str) -> None:
+    from retrieveall.config import BackboneConfig
+    from retrieveall.training.parallel import Processes
+    from retrieveall.training.shards import check_sharding
+
+    with pytest.raises(ConfigError, match=named):
+        check_sharding(BackboneConfig.model_validate({"quantization": bits}), Processes(0, count))
+
+
+def test_a_shared_backbone_makes_no_other_run() -> None:
+    """So that a run folder of one kind can go on as one of the other."""
+    assert training(4).identity() == training(4, shard_backbone=True).identity() != training(5).identity()
+
+
 def test_fsdp_is_refused_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would cut the adapters into parts, and validation would never end."""
+    """Accelerate's own would cut the adapters into parts, and validation would never end."""
     from retrieveall.training.parallel import Processes
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as accelerate launch with an fsdp_config sets it
-    with pytest.raises(ConfigError, match=r"ddp\.yaml.*4bit"):
+    with pytest.raises(ConfigError, match=r"ddp\.yaml.*shard_backbone"):
         Processes.join("cpu")
 
 

@@ -181,7 +181,7 @@ def _installed(job: Job, key: str) -> dict[str, Any] | None:
 
 
 def _key(job: Job, settings: str) -> str:
-    digest = hashlib.sha256(f"{settings}\0{dump_yaml(job.config)}".encode())
+    digest = hashlib.sha256(f"{settings}\0{job.config.identity()}".encode())
     for part in (job.data.train, job.data.validation):
         for sentence in part:
             digest.update(f"\0{sentence.text}\0{sentence.entities}".encode("utf-8", "surrogatepass"))

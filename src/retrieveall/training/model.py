@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from retrieveall.adapters.bank import AdapterBank
 from retrieveall.engines.transformers import attention_mask, read_tag_logits
+from retrieveall.training.shards import Shards
 
 __all__ = ["TaggingModel"]
 
@@ -18,7 +20,8 @@ class TaggingModel(nn.Module):
     """Loss on the positions that are read, nowhere else; each row runs through its own language's adapter.
 
     Tags are read there, or with ``tag_ids`` None the next token of a written answer, among the whole vocabulary.
-    ``checkpointing`` keeps the activations at the borders of layers only and computes the others again.
+    ``checkpointing`` keeps the activations at the borders of layers only and computes the others again. ``shards`` are
+    those of ``backbone``, where it was cut.
     """
 
     def __init__(
@@ -31,11 +34,17 @@ class TaggingModel(nn.Module):
         repeat: bool,
         label_smoothing: float = 0.0,
         checkpointing: bool = False,
+        shards: Shards | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        if shards is None:
+            self.backbone = backbone
+        else:  # unregistered: DDP takes no model with tensors in parts, and Trainer need not move it
+            object.__setattr__(self, "backbone", backbone)
+        self.shards = shards
         self.bank = bank
         self.languages = tuple(languages)
+        self._read = shards.read if shards else partial(read_tag_logits, backbone)
         self._repeat = repeat
         self._smoothing = label_smoothing
         self.register_buffer("tag_ids", tag_ids, persistent=False)
@@ -62,7 +71,7 @@ class TaggingModel(nn.Module):
         """Mean cross-entropy and the logits [reads, tags or vocabulary]; shapes as ``Collator`` gives them."""
         mask = attention_mask(lengths, ids.shape[1], repeat=self._repeat, dtype=self.backbone.dtype)
         with self.bank.use([{self.languages[i]: 1.0} for i in languages.tolist()]):
-            logits = read_tag_logits(self.backbone, ids, mask, reads, self.tag_ids)  # type: ignore[arg-type]
+            logits = self._read(ids, mask, reads, self.tag_ids)  # type: ignore[arg-type]
         smoothing = self._smoothing if self.training else 0.0
         loss = F.cross_entropy(logits, tags, label_smoothing=smoothing, reduction="sum")
         loss = loss / max(1, len(tags))  # one process of several may have rows without a label

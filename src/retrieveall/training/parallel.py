@@ -52,12 +52,11 @@ class Processes:
         if not any(int(os.environ.get(name) or 1) > 1 for name in _SIZES):
             return cls()
         if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-            # Adapters cut into parts are neither saved nor loaded whole by checkpoints, and processes that validate
-            # unequal numbers of batches would wait for each other's parts for ever.
+            # It would cut the adapters, too, which checkpoints then neither save nor load whole, and processes that
+            # validate unequal numbers of batches would wait for each other's parts for ever.
             raise ConfigError(
-                "expected processes that each hold the whole backbone, got FSDP; launch with "
-                "examples/accelerate/ddp.yaml, and for a backbone that does not fit on one GPU set "
-                "backbone.quantization to 4bit"
+                "expected processes without accelerate's own FSDP, got it; launch with examples/accelerate/ddp.yaml, "
+                "and to cut a backbone that does not fit on one GPU into parts set shard_backbone=true"
             )
         try:
             from accelerate import PartialState

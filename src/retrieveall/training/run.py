@@ -37,6 +37,7 @@ from retrieveall.training.installed import check_installed
 from retrieveall.training.model import TaggingModel
 from retrieveall.training.parallel import Processes
 from retrieveall.training.retrieved import retrieve_once
+from retrieveall.training.shards import Shards, check_sharding
 from retrieveall.training.suited import suited
 from retrieveall.training.trainer import Fitted, fit_adapters
 from retrieveall.types import Knowledge, Sentence
@@ -225,6 +226,8 @@ class Training:
         self._device = device
         self._check_labels()
         self._processes = Processes.join(device)
+        if config.shard_backbone:
+            check_sharding(model.config.backbone, self._processes)
         with self._processes.main_first():
             self._check_run()
         torch.manual_seed(config.seed)
@@ -258,6 +261,7 @@ class Training:
             repeat=self._generates or settings.decoder.attention == "repeat",
             label_smoothing=self._config.label_smoothing,
             checkpointing=self._config.gradient_checkpointing,
+            shards=Shards(self._backbone, self._processes) if self._config.shard_backbone else None,
         )
         writer = AnswerWriter(self._backbone, self._bank, self._codec, settings) if self._generates else None
         return fit_adapters(
@@ -358,7 +362,7 @@ class Training:
 
     def _check_run(self) -> None:
         """A run folder belongs to one configuration, data set and model; resuming with another would mix two runs."""
-        digest = hashlib.sha256(dump_yaml(self._config).encode())
+        digest = hashlib.sha256(self._config.identity().encode())
         digest.update(dump_yaml(self._model.config).encode())
         if self._processes.count > 1:  # a step is another one with more of them
             digest.update(f"{self._processes.count} processes".encode())

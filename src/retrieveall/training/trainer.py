@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,14 +128,16 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         counts = {language: Counts() for language in self._languages}
         judged: dict[str, list[tuple[float, bool]]] = {language: [] for language in self._languages}
         model = self.model
-        assert isinstance(model, torch.nn.Module)
+        assert isinstance(model, TaggingModel)
         model.eval()
         examples = sorted((self.eval_dataset[i] for i in range(len(self.eval_dataset))), key=lambda e: len(e.ids))  # type: ignore[arg-type]
         size = self.args.eval_batch_size
         batches = [
             self.data_collator.arrange(examples[first : first + size]) for first in range(0, len(examples), size)
         ]
-        predicted = self._processes.collect([self._predict(model, own) for own in self._processes.deal(batches)])
+        with nullcontext() if model.shards is None else model.shards.uneven():
+            share = [self._predict(model, batch) for batch in self._processes.deal(batches)]
+        predicted = self._processes.collect(share)
         for batch, rows in zip(batches, predicted, strict=True):
             for example, found in zip(batch, rows, strict=True):
                 gold = example.gold if self._writer else set(self._tag_set.decode(example.tags))
