@@ -108,7 +108,8 @@ def low_resource(args: argparse.Namespace) -> list[Step]:
         "--word-dropout", 0.08, "--knowledge", 0.15, 0.35, 0.5, "--steps", args.six_steps, "--out", six,
     ))  # fmt: skip
     data: list[object] = ["--data", out / "prepared"]
-    few = ["--passes", 20, "--least-steps", 150, "--rank", args.rank]
+    # Of a hundred sentences a batch must not need more than there are.
+    few = ["--passes", 20, "--least-steps", 150, "--rank", args.rank, "--rows", 30 if args.low_resource >= 500 else 8]
     name = f"{args.low_resource} sentences"
     return [
         knowledge,

@@ -185,6 +185,7 @@ def report(what: str, done: int, total: int) -> None:
 def overhead(model: Any, texts: Sequence[str], language: str, rows: int = 32) -> dict[str, float]:
     """Share of the time of generation that goes into the grammar, in batches of ``rows``."""
     writer = model.engine.writer
+    rows = min(rows, len(texts))
     model.predict(texts[:rows], language=language)
     writer.seconds = dict.fromkeys(writer.seconds, 0.0)
     writer.passes = 0

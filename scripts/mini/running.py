@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,11 +238,15 @@ def epochs(sources: list[Flat], run: Run, weights: list[float]) -> Iterator[Batc
     while True:
         rng = np.random.default_rng([args.seed, 7919, epoch, run.workers.rank, start])
         choice = rng.choice(len(sources), size=count, p=np.array(weights) / sum(weights))
+        batches = 0
         for batch in pack(sources, choice, rng.permutation(count), args.rows, args.row_length, pad=0):
+            batches += 1
             if skip:
                 skip -= 1
             else:
                 yield batch
+        if not batches:
+            sys.exit(f"expected enough sentences for one batch of {args.rows} rows, got {count}; give --rows less")
         epoch += 1
         print(f"epoch {epoch} done", flush=True)
 
