@@ -17,7 +17,7 @@ SENTENCES = [
     "Marie Curie a enseigné à la Sorbonne, à Paris.",
     "Юрий Гагарин родился в деревне Клушино под Смоленском.",
     "Angela Merkel wurde in Hamburg geboren und wuchs in Templin auf.",
-    "李白出生于碎叶城，后来住在四川。",
+    "李白（701年－762年），唐朝诗人。",
     "織田信長は尾張国の戦国大名である。",
     "세종대왕은 서울에서 태어났다.",
 ]
