@@ -1,4 +1,4 @@
-"""Adapters over the frozen backbone of a model folder, in packed rows and compiled: three times as fast on a CPU as
+"""Adapters over the frozen backbone of a model folder, in packed rows and compiled: several times as fast on a CPU as
 `retrieveall train`, with the same prompts, and over data whose mentions are swapped now and then.
 
     python scripts/mini/packed_adapters.py --model runs/mini/model --languages de --data runs/mini/prepared \
