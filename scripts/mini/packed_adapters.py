@@ -75,7 +75,7 @@ class AdapterRun(Run):  # type: ignore[misc]
         self._fingerprint = backbone_fingerprint(model)
         self.tag_ids = tag_token_ids(folder.config, TokenCodec(tokenizer, folder.config.decoder.spacing))
         self.mask_id = tokenizer.backend_tokenizer.token_to_id("<|mask|>")
-        self._adapted = adapt(model, args.rank, args.alpha or 2.0 * args.rank, args.seed)
+        self._adapted = adapt(model, args.rank, args.alpha, args.seed)
         add_dropout(model, args.dropout)
         parameters = [p for p in model.parameters() if p.requires_grad]
         super().__init__(args, model, [{"params": parameters, "lr": args.lr, "weight_decay": args.decay}])
@@ -87,7 +87,7 @@ class AdapterRun(Run):  # type: ignore[misc]
         for name, module in self._adapted.items():
             a, b = (next(values).detach().half() for _ in "AB")
             layers[name] = LoraLayer(a, b, module.scaling)
-        rank, alpha = self.args.rank, self.args.alpha or 2.0 * self.args.rank
+        rank, alpha = self.args.rank, self.args.alpha
         targets = tuple(sorted({name.rpartition(".")[2] for name in layers}))
         weights = LoraWeights(LoraShape(rank, alpha, False, targets), layers)
         with Transaction(self._folder.path) as transaction:
@@ -134,6 +134,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.workers, args.worker, args.minutes, args.meet_seconds = 1, 0, None, 60.0
+    args.alpha = args.alpha or 2.0 * args.rank
     args.out.mkdir(parents=True, exist_ok=True)
     languages = args.languages.split(",")
     folders = [(args.data, 1 - args.swap), (args.swapped, args.swap)]

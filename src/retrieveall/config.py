@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from retrieveall.errors import ConfigError, LanguageError
 
 __all__ = [
+    "MAX_CHARACTERS",
     "BackboneConfig",
     "DecoderConfig",
     "LabelConfig",
@@ -26,6 +27,9 @@ __all__ = [
     "load_yaml",
     "parse_config",
 ]
+
+MAX_CHARACTERS = 10_000_000
+"""Characters of the longest text; a longer one is an error rather than hours of work."""
 
 _LANGUAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
 _LABEL = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff/\\]{1,64}")

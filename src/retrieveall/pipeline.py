@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from retrieveall.config import ModelConfig
+from retrieveall.config import MAX_CHARACTERS, ModelConfig
 from retrieveall.data import segment
 from retrieveall.decoding import (
     UNCALIBRATED,
@@ -47,8 +47,6 @@ __all__ = ["RetrieveAll"]
 _Runner: TypeAlias = "Engine | FinishedEngine"
 _Decoded: TypeAlias = tuple[Sequence[Entity], AnswerFaults | None]
 _NO_WORDS = np.zeros((0, 0))
-MAX_CHARACTERS = 10_000_000
-"""Characters of the longest text; a longer one is an error rather than hours of work."""
 
 
 class RetrieveAll:

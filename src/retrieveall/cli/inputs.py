@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieveall.cli.options import InputFormat
+from retrieveall.config import MAX_CHARACTERS as _MAX_CHARACTERS
 from retrieveall.data.files import Line, iter_lines, plain_name
 from retrieveall.data.jsonl import read_jsonl_texts
 from retrieveall.errors import DataError, InputError
@@ -23,7 +24,6 @@ __all__ = ["Document", "Reader", "batches", "from_arguments"]
 
 _JSONL = (".jsonl", ".ndjson")
 _SUFFIXES = (".txt", *_JSONL)
-_MAX_CHARACTERS = 10_000_000  # of a document, as the pipeline has it, which knows no files and lines to name
 _MAX_FILE = 40 * 2**20  # bytes of a document: so many characters of up to four bytes
 _BATCH_CHARACTERS = 1_000_000
 
@@ -218,6 +218,7 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _check_length(text: str, where: str) -> None:
+    """The pipeline's own check, where file and line can still be named."""
     if len(text) > _MAX_CHARACTERS:
         raise DataError(
             f"{where}: expected a text of at most {_MAX_CHARACTERS:,} characters, got {len(text):,}; split the document"

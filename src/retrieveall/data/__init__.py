@@ -5,6 +5,7 @@ from __future__ import annotations
 from retrieveall.data.conll import write_conll
 from retrieveall.data.hub import read_hub
 from retrieveall.data.jsonl import write_jsonl
+from retrieveall.data.labels import check_labels
 from retrieveall.data.readers import find_splits, read_corpus, read_texts, splits_in
 from retrieveall.data.schemes import Scheme, detect_scheme, ill_formed, spans_to_tags, tags_to_spans
 from retrieveall.data.segmentation import MAX_WORD, segment
@@ -16,6 +17,7 @@ __all__ = [
     "Problem",
     "Scheme",
     "SplitReport",
+    "check_labels",
     "detect_scheme",
     "find_splits",
     "ill_formed",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
+from retrieveall.data import check_labels
 from retrieveall.decoding import expected_calibration_error
 from retrieveall.errors import InputError
 from retrieveall.evaluation.provenance import Provenance
@@ -99,8 +100,11 @@ def _evaluate_language(
     if total is not None and limit is not None:
         total = min(total, limit)
     tally = _Tally(name, seen)
+    known = getattr(model, "labels", None)
     for batch in batches(sentences, limit):
-        _check_labels(batch, getattr(model, "labels", None), name)
+        if known is not None:
+            # A corpus with other names for the same labels would score 0 and look like a bad model.
+            check_labels(batch, known, name, "relabel it or leave it out")
         started = time.perf_counter()
         predictions = model.predict([sentence.text for sentence in batch], language=name if told else None)
         tally.seconds += time.perf_counter() - started
@@ -110,19 +114,6 @@ def _evaluate_language(
     if not tally.sentences:
         raise InputError(f"expected sentences of '{name}' to evaluate on, got none; check the corpus")
     return tally.report()
-
-
-def _check_labels(sentences: Sequence[Sentence], known: Sequence[str] | None, language: str) -> None:
-    """A corpus with other names for the same labels would score 0 and look like a bad model."""
-    if known is None:
-        return
-    for sentence in sentences:
-        for entity in sentence.entities:
-            if entity.label not in known:
-                raise InputError(
-                    f"expected the labels {', '.join(known)} in the {language} sentences, got {entity.label!r} "
-                    f"in {sentence.id or sentence.text[:60]!r}; relabel it or leave it out"
-                )
 
 
 class _Tally:

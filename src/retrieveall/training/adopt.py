@@ -15,6 +15,7 @@ from retrieveall.adapters.bank import AdapterBank
 from retrieveall.adapters.card import CARD_NAME
 from retrieveall.adapters.peft_config import CONFIG_NAME
 from retrieveall.config import check_language
+from retrieveall.data import check_labels
 from retrieveall.engines.transformers import load_backbone
 from retrieveall.errors import AdapterError, InputError, LanguageError
 from retrieveall.model_folder import ADAPTERS, KNOWLEDGE, ModelFolder
@@ -94,13 +95,7 @@ def adopt(folder: Path, language: str, source: Path, sentences: Sequence[Sentenc
 def _check_sentences(sentences: Sequence[Sentence], labels: Sequence[str], language: str) -> None:
     if not sentences:
         raise InputError(f"expected sentences of {language!r} as its knowledge, got none")
-    for sentence in sentences:
-        for entity in sentence.entities:
-            if entity.label not in labels:
-                raise InputError(
-                    f"expected the labels {', '.join(labels)} in the {language} sentences, got {entity.label!r} "
-                    f"in {sentence.id or sentence.text[:60]!r}; relabel it"
-                )
+    check_labels(sentences, labels, language, "relabel it")
 
 
 def _check_card(card: AdapterCard, source: Path, labels: Sequence[str], fingerprint: str) -> None:

@@ -23,6 +23,7 @@ from retrieveall.config import (
     check_language,
     dump_yaml,
 )
+from retrieveall.data import check_labels
 from retrieveall.decoding import UNCALIBRATED, TagSet
 from retrieveall.engines.encoding import TokenCodec
 from retrieveall.engines.generation import AnswerWriter, answer_grammar
@@ -352,13 +353,8 @@ class Training:
     def _check_labels(self) -> None:
         known = self._model.config.label_names
         for language in self._languages:
-            for sentence in (*self._data[language].train, *self._data[language].validation):
-                for entity in sentence.entities:
-                    if entity.label not in known:
-                        raise InputError(
-                            f"expected the labels {', '.join(known)} in the {language} sentences, got {entity.label!r} "
-                            f"in {sentence.id or sentence.text[:60]!r}; relabel it, or train a model with that label"
-                        )
+            own = (*self._data[language].train, *self._data[language].validation)
+            check_labels(own, known, language, "relabel it, or train a model with that label")
 
     def _check_run(self) -> None:
         """A run folder belongs to one configuration, data set and model; resuming with another would mix two runs."""
