@@ -23,9 +23,8 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import fast_bfloat16  # type: ignore[import-not-found]
 from packing import load_flat, tagging_sources  # type: ignore[import-not-found]
-from running import Run, add_dropout, advance, epochs, finish, learn_tags  # type: ignore[import-not-found]
+from running import Run, add_arguments, add_dropout, advance, epochs, finish, learn_tags  # type: ignore[import-not-found]
 
 
 def build_model(args: argparse.Namespace, vocabulary: int) -> LlamaForCausalLM:
@@ -132,20 +131,10 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--embedding-scale", type=float, default=0.25)
-    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--embedding-lr", type=float, default=0.5)
-    parser.add_argument("--decay", type=float, default=0.05)
-    parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--word-dropout", type=float, default=0.1)
-    parser.add_argument("--smoothing", type=float, default=0.05)
     parser.add_argument("--knowledge", type=float, nargs=3, default=[0.2, 0.4, 0.4])
-    parser.add_argument("--rows", type=int, default=24)
-    parser.add_argument("--row-length", type=int, default=160)
-    parser.add_argument("--seed", type=int, default=13)
-    parser.add_argument("--checkpoint-minutes", type=float, default=5)
-    parser.add_argument("--no-bf16", dest="bf16", action="store_false", default=fast_bfloat16())
-    parser.add_argument("--no-compile", dest="compile", action="store_false")
-    parser.add_argument("--threads", type=int, default=1)
+    add_arguments(parser, lr=1e-3, decay=0.05, dropout=0.1, word_dropout=0.1, rows=24, row_length=160,
+                  checkpoint_minutes=5)  # fmt: skip
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -31,9 +31,8 @@ from retrieveall.model_folder import ModelFolder
 from retrieveall.storage import Transaction
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import fast_bfloat16  # type: ignore[import-not-found]
 from packing import tagging_sources  # type: ignore[import-not-found]
-from running import DroppedLinear, Run, add_dropout, learn_tags  # type: ignore[import-not-found]
+from running import DroppedLinear, Run, add_arguments, add_dropout, learn_tags  # type: ignore[import-not-found]
 
 
 class AdaptedLinear(DroppedLinear):
@@ -118,18 +117,8 @@ def main() -> None:
     parser.add_argument("--least-steps", type=int, default=0, help="for few sentences, whose passes are short")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--alpha", type=float, help="twice the rank if not given")
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--decay", type=float, default=0.0)
-    parser.add_argument("--dropout", type=float, default=0.15)
-    parser.add_argument("--word-dropout", type=float, default=0.08)
-    parser.add_argument("--smoothing", type=float, default=0.05)
-    parser.add_argument("--rows", type=int, default=30)
-    parser.add_argument("--row-length", type=int, default=128)
-    parser.add_argument("--seed", type=int, default=13)
-    parser.add_argument("--checkpoint-minutes", type=float, default=4)
-    parser.add_argument("--no-bf16", dest="bf16", action="store_false", default=fast_bfloat16())
-    parser.add_argument("--no-compile", dest="compile", action="store_false")
-    parser.add_argument("--threads", type=int, default=1)
+    add_arguments(parser, lr=2e-3, decay=0.0, dropout=0.15, word_dropout=0.08, rows=30, row_length=128,
+                  checkpoint_minutes=4)  # fmt: skip
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -18,12 +18,30 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from machine import fast_bfloat16  # type: ignore[import-not-found]
 from packing import Batch, Flat, pack  # type: ignore[import-not-found]
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import LlamaForCausalLM
 
-__all__ = ["DroppedLinear", "Run", "add_dropout", "advance", "epochs", "finish", "learn_tags"]
+__all__ = ["DroppedLinear", "Run", "add_arguments", "add_dropout", "advance", "epochs", "finish", "learn_tags"]
+
+
+def add_arguments(parser: argparse.ArgumentParser, **defaults: float) -> None:
+    """The options of every run; their defaults are the caller's, except where all runs agree."""
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--decay", type=float)
+    parser.add_argument("--dropout", type=float)
+    parser.add_argument("--word-dropout", type=float)
+    parser.add_argument("--smoothing", type=float, default=0.05)
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("--row-length", type=int)
+    parser.add_argument("--seed", type=int, default=13)
+    parser.add_argument("--checkpoint-minutes", type=float)
+    parser.add_argument("--no-bf16", dest="bf16", action="store_false", default=fast_bfloat16())
+    parser.add_argument("--no-compile", dest="compile", action="store_false")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.set_defaults(**defaults)
 
 
 class DroppedLinear(nn.Linear):
