@@ -24,7 +24,7 @@ from itertools import groupby
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "mini"))
-from steps import LANGUAGES, Step, do, script  # type: ignore[import-not-found]
+from steps import LANGUAGES, Step, do, script, swapped  # type: ignore[import-not-found]
 
 CUT = ("de", "ko")
 """The languages that are cut: one whose words others share, one in a script of its own."""
@@ -56,7 +56,7 @@ def created(panx: Path, args: argparse.Namespace, model: Path, backbone: Path, k
 def shared_and_plain(args: argparse.Namespace) -> list[Step]:
     """Own adapters against a shared one, and knowledge against none."""
     build, out = args.build, args.out
-    data, everyone = ["--data", build / "prepared", "--swapped", build / "swapped", "--swap", 0.3], ",".join(LANGUAGES)
+    data, everyone = ["--data", build / "prepared", *swapped(build)], ",".join(LANGUAGES)
     own = (args.panx, args, out / "shared", build / "tags", build / "knowledge", "--name", "one shared adapter")
     plain = (args.panx, args, out / "plain", build / "tags", build / "knowledge", "--name", "no knowledge")
     passes = ["--passes", args.passes]

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from steps import LANGUAGES, Step, do, script  # type: ignore[import-not-found]
+from steps import LANGUAGES, Step, do, script, swapped  # type: ignore[import-not-found]
 
 
 def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
@@ -20,11 +20,11 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
     corpora = ["--panx", panx]
     text = ["--lmtext", lmtext]
     tokenizer = ["--tokenizer", out / "tokenizer"]
-    prompts = [*corpora, *tokenizer, "--knowledge", out / "knowledge", "--negatives", out / "negatives"]
-    rows = ["--rows", 30, "--row-length", 128]
+    plain = ["--negatives", out / "negatives", "--positives", out / "positives"]
+    prompts = [*corpora, *tokenizer, "--knowledge", out / "knowledge", *plain]
+    rows: list[object] = ["--rows", 30, "--row-length", 128]
     # Steps and not minutes, so that a slower machine ends with as good a model.
     several = [*rows, "--workers", workers]
-    swapped = ["--swapped", out / "swapped", "--swap", 0.3]
 
     def step(name: str, minutes: float, output: str, program: str, *arguments: object) -> Step:
         return Step(name, minutes, out / output, script(program, *arguments))
@@ -41,18 +41,20 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
         step("sentences without entities", 1, "negatives/ko.jsonl", "negatives.py", *corpora, *text,
              "--out", out / "negatives", "--held-out-dir", out / "prose"),
         step("knowledge", 1, "knowledge/zh/vectors.safetensors", "knowledge.py", *corpora, "--out", out / "knowledge"),
+        step("plain text with names", 3, "positives/ko.jsonl", "positives.py", *corpora, *text,
+             "--knowledge", out / "knowledge", "--out", out / "positives"),
         step("prompts", 5, "prepared/ko/train.full.safetensors", "prepare.py", *prompts, "--out", out / "prepared"),
         step("prompts with mentions swapped", 4, "swapped/ko/train.full.safetensors", "prepare.py", *prompts,
              "--swap", 0.7, "--out", out / "swapped"),
-        step("joint tagging", 160, "tags/model.safetensors", "backbone.py", "tags", "--start", out / "words",
-             "--data", out / "prepared", *swapped, *tokenizer, *several, "--dropout", 0.15, "--word-dropout", 0.08,
-             "--knowledge", 0.15, 0.35, 0.5, "--steps", 16000, "--out", out / "tags"),
+        step("joint tagging", 145, "tags/model.safetensors", "backbone.py", "tags", "--start", out / "words",
+             "--data", out / "prepared", *swapped(out), *tokenizer, *several, "--dropout", 0.15, "--word-dropout", 0.08,
+             "--knowledge", 0.15, 0.4, 0.45, "--steps", 15000, "--out", out / "tags"),
         step("model folder", 0.5, "model/retrieveall.yaml", "adapters.py", "create", *corpora, *tokenizer,
              "--backbone", out / "tags", "--knowledge", out / "knowledge", "--out", out / "model"),
         *(
             step(f"adapter {language}", 3, f"model/adapters/{language}/adapter_card.json",
                  "packed_adapters.py", "--model", out / "model", "--languages", language, "--data", out / "prepared",
-                 *swapped, "--passes", 1.5, *rows, "--out", out / f"adapter-{language}")
+                 *swapped(out), "--passes", 1.5, *rows, "--out", out / f"adapter-{language}")
             for language in LANGUAGES
         ),
         step("temperature, calibrations, scores", 2, "shipped/retrieveall.yaml", "finish.py", *corpora,

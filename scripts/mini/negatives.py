@@ -511,16 +511,21 @@ def vary(text: str, rng: random.Random) -> str:
     return text.rstrip('.!?…"”»“’ ') if draw < 0.15 else text
 
 
-def rule_of(language: str, lines: list[str], panx: Path) -> Rule:
-    mentions = Counter(
-        entity.text
-        for sentence in read_corpus(panx / language / "train.tsv", language=language)
-        for entity in sentence.entities
-    )
-    counts = count(lines, language)
+def mentions_of(language: str, panx: Path) -> Counter[str]:
+    """The mentions of PAN-X train."""
+    sentences = read_corpus(panx / language / "train.tsv", language=language)
+    return Counter(entity.text for sentence in sentences for entity in sentence.entities)
+
+
+def rule_of(language: str, counts: Counts, mentions: Counter[str]) -> Rule:
     if language in CASED:
         return cased(language, counts, mentions)
     return {"zh": chinese, "ja": japanese, "ko": korean}[language](counts, mentions)
+
+
+def read_lines(lmtext: Path, language: str) -> list[str]:
+    with lzma.open(lmtext / f"{language}.txt.xz", "rt", encoding="utf-8") as stream:
+        return [unicodedata.normalize("NFC", line[:LONGEST_LINE].strip()) for line in stream]
 
 
 def main() -> None:
@@ -539,9 +544,9 @@ def main() -> None:
     for language in args.languages.split(","):
         started = time.monotonic()
         rng = random.Random(f"{args.seed} {language}")
-        with lzma.open(args.lmtext / f"{language}.txt.xz", "rt", encoding="utf-8") as stream:
-            lines = [unicodedata.normalize("NFC", line[:LONGEST_LINE].strip()) for line in stream]
-        accept = rule_of(language, rng.sample(lines, min(len(lines), STATISTICS_LINES)), args.panx)
+        lines = read_lines(args.lmtext, language)
+        counts = count(rng.sample(lines, min(len(lines), STATISTICS_LINES)), language)
+        accept = rule_of(language, counts, mentions_of(language, args.panx))
         held_out, train = select(
             list(dict.fromkeys(lines)),
             accept,

@@ -1,7 +1,7 @@
 """The tagging data of the shipped model: every training sentence with no, some and all of its knowledge, by language.
 
     python scripts/mini/prepare.py --panx DIR --knowledge runs/mini/knowledge --tokenizer runs/mini/tokenizer \
-        --negatives runs/mini/negatives --out runs/mini/prepared
+        --negatives runs/mini/negatives --positives runs/mini/positives --out runs/mini/prepared
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from retrieveall.training.examples import Example, ExampleBuilder
 from retrieveall.types import Entity, Knowledge, Sentence
 
 BATCH = 512
+PLAIN = "plain"
+"""``id`` of the sentences of plain text with names."""
 
 
 def flatten(examples: list[Example], path: Path) -> None:
@@ -77,19 +79,35 @@ def leave_one_out(sentence: Sentence, found: Knowledge) -> Knowledge:
     return replace(found, entities=tuple(left))
 
 
+def hide_half(sentence: Sentence, found: Knowledge, rng: random.Random) -> Knowledge:
+    """``found`` without half of the names: those of plain text were found by what is known, the next text's are not."""
+    spans = [(entity.start, entity.end) for entity in sentence.entities if rng.random() < 0.5]
+    kept = (
+        known for known in found.entities if not any(known.start < end and start < known.end for start, end in spans)
+    )
+    return replace(found, entities=tuple(kept))
+
+
 def training_sentences(args: argparse.Namespace, language: str, rng: random.Random) -> list[Sentence]:
-    """PAN-X train, with mentions swapped if wanted, and then the sentences without entities."""
+    """PAN-X train and plain text with names, both with mentions swapped if wanted; then sentences without entities.
+
+    Those of plain text are repeated up to three times, to a sixteenth of PAN-X; they have ``id`` set.
+    """
     sentences: list[Sentence] = []
     if args.panx:
         sentences += islice(read_corpus(args.panx / language / "train.tsv", language=language), args.sentences)
+    mentions: dict[str, list[str]] = defaultdict(list)
+    for sentence in sentences:
+        for entity in sentence.entities:
+            mentions[entity.label].append(entity.text)
+    without_names = len(sentences) // 8
+    if args.positives:
+        named = list(read_corpus(args.positives / f"{language}.jsonl", language=language))
+        sentences += [replace(s, id=PLAIN) for s in (named * 3)[: len(sentences) // 16]]
     if args.swap:
-        mentions: dict[str, list[str]] = defaultdict(list)
-        for sentence in sentences:
-            for entity in sentence.entities:
-                mentions[entity.label].append(entity.text)
         sentences = [swap_mentions(s, mentions, args.swap, rng) for s in sentences]
     if args.negatives:
-        sentences += islice(read_corpus(args.negatives / f"{language}.jsonl", language=language), len(sentences) // 8)
+        sentences += islice(read_corpus(args.negatives / f"{language}.jsonl", language=language), without_names)
     return sentences
 
 
@@ -100,6 +118,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("retrieveall.yaml"))
     parser.add_argument("--negatives", type=Path, help="folder of entity-free sentences, LANG.jsonl")
+    parser.add_argument("--positives", type=Path, help="folder of plain text with names, LANG.jsonl")
     parser.add_argument("--languages", default="en,es,fr,ru,de,zh,ja,ko")
     parser.add_argument("--sentences", type=int, help="of PAN-X a language; all if not given")
     parser.add_argument("--swap", type=float, default=0.0, help="share of mentions to replace by others")
@@ -124,6 +143,8 @@ def main() -> None:
             for sentence, found in zip(rows, builder.knowledge_of(rows, leave_out=True), strict=True):
                 if args.swap:
                     found = leave_one_out(sentence, found)
+                elif sentence.id == PLAIN:
+                    found = hide_half(sentence, found, rng)
                 spans = {(e.start, e.end) for e in found.entities}
                 covered += sum((e.start, e.end) in spans for e in sentence.entities)
                 total += len(sentence.entities)

@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["LANGUAGES", "Step", "do", "script"]
+__all__ = ["LANGUAGES", "Step", "do", "script", "swapped"]
 
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "es", "fr", "ru", "de", "zh", "ja", "ko")
+
+
+SWAPPED_SHARE = 0.4
+"""Of the sentences a training sees, those whose mentions are replaced by others."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,11 @@ def script(name: str, *arguments: object) -> list[str]:
     """The command that runs a script of this folder, or with ``retrieveall`` as its name the program."""
     start = ["-m", "retrieveall"] if name == "retrieveall" else [str(HERE / name)]
     return [sys.executable, *start, *map(str, arguments)]
+
+
+def swapped(build: Path) -> list[object]:
+    """The arguments for the data of ``build`` with mentions swapped."""
+    return ["--swapped", build / "swapped", "--swap", SWAPPED_SHARE]
 
 
 def do(steps: Sequence[Step], *, only_plan: bool = False) -> None:
