@@ -106,7 +106,7 @@ def count(lines: list[str], language: str) -> Counts:
                     if left in _INDEFINITE:
                         counts.indefinite[right] += 1
         elif language == "zh":
-            folded = line.translate(_ZH_FOLD)
+            folded = line.translate(ZH_FOLD)
             counts.grams.update({a + b for a, b in zip(folded, folded[1:], strict=False)})
         elif language == "ja":
             for before, run, after in _HAN_RUN.findall(line):
@@ -204,17 +204,17 @@ _HAN = "\u3400-\u9fff々"
 _ZH_PLACE = re.compile(
     r"[省县縣镇鎮乡鄉州郡寺廟庙峡峽屿嶼湾灣]|[^一该該本各全这這那個个座条條大小]([市村区區国國山河江湖岛島路街站港])"
 )
-_ZH_ORG = re.compile(
+ZH_ORG = re.compile(
     r"大学|大學|公司|学院|學院|中学|中學|小学|医院|醫院|党|黨|协会|協會|俱乐部|俱樂部|银行|銀行|集团|集團|乐团|樂團|奖|獎|杯|号|號"
 )
-_ZH_PERSON = re.compile(
+ZH_PERSON = re.compile(
     r"[阿小老][明红紅王李张張陈陳刘劉华華美强強]|汤姆|湯姆|玛丽|瑪麗|约翰|約翰|杰克|傑克|先生|女士|小姐|博士|教授|帝|皇|王|公主|太后|氏|将军|將軍"
 )
-_ZH_SOUND = re.compile(
+ZH_SOUND = re.compile(
     "[克斯特尔爾拉維维尼亚亞罗羅莱萊诺諾蒂德卡巴马馬塔托哈奥奧艾埃阿瓦弗布伦倫兰蘭森姆纳納洛鲁魯迪丹贝貝戈萨薩契佩赫麦麥凯凱史蘇苏俄愛爱"
     "利里伊西科基墨波顿頓士士加坦耶穆曼恩班牙珀泰提密堡摩沙汉漢勒達达雅夫瑟瑞谢謝乌烏比理肯普皮吉菲格娜莎安妮琳温溫逊遜]{2,}"
 )
-_ZH_COUNTRY = re.compile(
+ZH_COUNTRY = re.compile(
     r"[中美英法德俄韓韩泰我楚魏吴吳蜀汉漢秦晋晉宋元明清唐隋周][国國军軍朝代语語]|日本|日軍|日军|[欧歐亚亞非美澳]洲|[北南东東西中][欧歐亚亞非美]|"
     r"欧盟|歐盟|台[湾灣北南]|臺|香港|澳[门門洲]|[纳納]粹|希腊|希臘|印度|加拿大|墨西哥|西班牙|葡萄牙|瑞[典士]|挪威|捷克|波[蘭兰士]|越南|朝[鲜鮮]|"
     r"羅馬|罗马|巴黎|[伦倫]敦|柏林|[维維]也[纳納]|[东東南北]京|上海|重[庆慶]|天津|[广廣][东東西州]|[剑劍牛][桥橋津]|[费費]城|[华華]盛|白宮|白宫|"
@@ -253,18 +253,18 @@ _ZH_SIMPLIFIED = (
     "讲译贡责贯赏贤购赠赢跃轨软载较辅轮轰办辞边迟违遗邻锋错锁键鉴闪阅阔际隐虽鸡韵顶预飘饮饰饱驱驻驾骑骗鲜"
     "鸿麦齿剑厦沈逊里里周占布钻"
 )
-_ZH_FOLD = str.maketrans(_ZH_TRADITIONAL, _ZH_SIMPLIFIED)
+ZH_FOLD = str.maketrans(_ZH_TRADITIONAL, _ZH_SIMPLIFIED)
 _ZH_ALONE = (
     "的了是在和不有也就都而及与與於于为為以其之他她它我你這这那哪個个们們会會能可被把從从到將将對对上下中内內外後后前時时年月日等或但因"
     "很更最所又再还還并並已曾只如若由向此该該每各一二三四五六七八九十百千万萬兩两大小多少人吃喝看说說做走来來去想要给給让讓用没沒过過"
 )
 _JA_ALONE = "私僕俺君彼人日時年月事者所物方中上下前後何今一二三四五六七八九十百千万円目手足口耳頭顔声心家水火空雨雪風花夜朝夕春夏秋冬言見行来出入立思知聞話書読食飲持取待買売使作寝起死生父母兄姉弟妹子犬猫"
-_JA_NAME = re.compile(
+JA_NAME = re.compile(
     r"トム|メアリ|ジョン|ジャック|ケン|ビル|ナンシー|アン|メグ|マイク|ボブ|ベティ|ジェーン|太郎|次郎|花子|"
     r"[一-鿿々](?:さん|氏|君|様|殿|先生|博士|卿|郎|子爵|公爵|侯)"
 )
 _JA_KIN = re.compile(r"[母父兄姉客神妹弟嫁婆爺娘旦那医者皆奥王](?:さん|様|君)")
-_JA_GIVEN = re.compile(
+JA_GIVEN = re.compile(
     rf"[{_HAN}](?<![様息女男障帽椅菓調扇弟母父王原電分粒因種迷双親養硝格端撫獅利冊拍冠])子(?=[はがのをにもと、])|"
     rf"[{_HAN}](?<![不救援補土所製構改創工丈人農漁英紹厄仲夫大太和公水平])[吉助蔵雄夫彦介造輔平治](?=[はがのをにもと、])|兵衛|衛門|之助"
 )
@@ -275,7 +275,7 @@ _JA_O = re.compile(
 _JA_PLACE = re.compile(
     rf"[県郡藩駅]|[{_HAN}][市町村区州川島湖山城寺社港橋道線]|[国省党]|大学|高校|公園|会社|学校|学園|神社|協会|鉄道|銀行|新聞"
 )
-_JA_LOAN = _words(
+JA_LOAN = _words(
     "テレビ ラジオ コーヒー テーブル ピアノ テニス タクシー ホテル ニュース カメラ ケーキ ビール "
     "ワイン スポーツ ドア ガラス ナイフ スープ シャツ ズボン ポケット ボタン ペン ノート ページ ゲーム "
     "ダンス コンピュータ コンピューター インターネット メール データ エネルギー システム グループ "
@@ -285,7 +285,7 @@ _JA_LOAN = _words(
     "パーセント ドル センチ トイレ バター チーズ サラダ ミルク ジュース オレンジ トマト リンゴ バナナ "
     "ハンカチ カーテン カップ コップ スプーン フォーク ナイフ マスク"
 )
-_KATAKANA = re.compile(r"[ァ-ヺー]{2,}")
+KATAKANA = re.compile(r"[ァ-ヺー]{2,}")
 
 
 def _uncommon(counts: Counts, lines: int, alone: str) -> Rule:
@@ -330,7 +330,7 @@ def chinese(counts: Counts, mentions: Counter[str]) -> Rule:
     """
     folded: Counter[str] = Counter()
     for mention, number in mentions.items():
-        folded[mention.translate(_ZH_FOLD)] += number
+        folded[mention.translate(ZH_FOLD)] += number
     rare = _uncommon(counts, 32, _ZH_ALONE)
     mentioned = _matcher(folded + _beginnings(counts, folded))
 
@@ -338,10 +338,10 @@ def chinese(counts: Counts, mentions: Counter[str]) -> Rule:
         pairs = (text[i : i + 2] for i, c in enumerate(text) if c in _ZH_SURNAMES)
         return any(pair[1:] >= "\u3400" and pair[1:].isalpha() and counts.grams[pair] < 80 for pair in pairs)
 
-    patterns = (_ZH_COUNTRY, _LATIN, _QUOTES, _ZH_PLACE, _ZH_ORG, _ZH_PERSON, _ZH_SOUND)
+    patterns = (ZH_COUNTRY, _LATIN, _QUOTES, _ZH_PLACE, ZH_ORG, ZH_PERSON, ZH_SOUND)
 
     def accept(text: str) -> bool:
-        plain = text.translate(_ZH_FOLD)
+        plain = text.translate(ZH_FOLD)
         if any(pattern.search(text) or pattern.search(plain) for pattern in patterns):
             return False
         return not (surname(plain) or mentioned(plain) or rare(plain))
@@ -361,18 +361,18 @@ def japanese(counts: Counts, mentions: Counter[str]) -> Rule:
     def accept(text: str) -> bool:
         if not re.search(r"[ぁ-ん]", text) or any(p.search(text) for p in (_LATIN, _QUOTES, _JA_PLACE)):
             return False
-        if any(run not in _JA_LOAN for run in _KATAKANA.findall(text)):
+        if any(run not in JA_LOAN for run in KATAKANA.findall(text)):
             return False
         if (
-            _JA_NAME.search(_JA_KIN.sub("", text))
+            JA_NAME.search(_JA_KIN.sub("", text))
             or _JA_O.search(text)
-            or _JA_GIVEN.search(text)
+            or JA_GIVEN.search(text)
             or re.search(r"\s", text)
         ):
             return False
         if any(name_like(run) for _, run, _ in _HAN_RUN.findall(text)):
             return False
-        plain = _KATAKANA.sub("、", text)
+        plain = KATAKANA.sub("、", text)
         return not mentioned(plain) and not rare(plain)
 
     return accept
@@ -384,7 +384,7 @@ _KO_PARTICLE = re.compile(
     r"(?:으로부터|로부터|에서는|에서도|에게는|에게서|으로써|으로서|으로는|이라는|이라고|에서|에게|한테|까지|부터|처럼|보다|으로|이나|이란|"
     r"이다|이며|이고|라는|라고|에는|에도|와는|과는|께서|은|는|이|가|을|를|의|에|로|와|과|도|만|나|들|들이|들은|들을|들의)$"
 )
-_KO_OUT = re.compile(
+KO_OUT = re.compile(
     r"(?:^|\s)(?:톰|팜|수족|밀|켄|짐|존|벤|샘|금성|화성|목성|토성|후한서|한족)(?:[은는이가을를의에과와도]|\s|$)|\d세|(?:^|\s)(?:드|폰|반|판|빈|이븐|왕|수)\s(?!있|없|밖|도)|[A-Za-z一-鿿·「」『』‘’“”\"'《》]|[가-힣](?:씨|님|군|양|옹)(?:[은는이가을를의께]|$|\s)|황제|여왕|대왕|왕자|공주|장군|교수|박사|감독|의원|장관|"
     r"대통령|대학|학교|회사|정당|협회|그룹|방송|신문|은행|구단|선수|시즌|리그|앨범|총독|안드로메|연합|연방|재판소|국회|대법원|위원회|의회|전선|동맹|은하|혁명|내전|제국|왕국|왕조|공화국|시대"
 )
@@ -449,7 +449,7 @@ def korean(counts: Counts, mentions: Counter[str]) -> Rule:
             and not _KO_FOREIGN.intersection(stem)
         )
 
-    return lambda text: not _KO_OUT.search(text) and all(map(fits, _WORD.findall(text)))
+    return lambda text: not KO_OUT.search(text) and all(map(fits, _WORD.findall(text)))
 
 
 # Selection ------------------------------------------------------------------------------------------------

@@ -26,18 +26,18 @@ from ahocorasick_rs import AhoCorasick, MatchKind
 
 sys.path.insert(0, str(Path(__file__).parent))
 from negatives import (  # type: ignore[import-not-found]
-    _JA_GIVEN,
-    _JA_LOAN,
-    _JA_NAME,
-    _KATAKANA,
-    _KO_OUT,
-    _ZH_COUNTRY,
-    _ZH_FOLD,
-    _ZH_ORG,
-    _ZH_PERSON,
-    _ZH_SOUND,
     CASED,
+    JA_GIVEN,
+    JA_LOAN,
+    JA_NAME,
+    KATAKANA,
+    KO_OUT,
     STATISTICS_LINES,
+    ZH_COUNTRY,
+    ZH_FOLD,
+    ZH_ORG,
+    ZH_PERSON,
+    ZH_SOUND,
     Counts,
     Rule,
     count,
@@ -161,10 +161,10 @@ def people(text: str, language: str, counts: Counts, given: frozenset[str]) -> I
         for run in _JA_PERSON.finditer(text):
             if run.group(1) in given:
                 yield run.span()
-    elif language == "zh":
-        for start, end in ((match.start(), match.end()) for match in re.finditer("|".join(sorted(given)), text)):
-            rest = _ZH_PERSON_REST.match(text, end)
-            yield start, rest.end() if rest else end
+    elif language == "zh" and given:
+        for first in re.finditer("|".join(map(re.escape, sorted(given))), text):
+            rest = _ZH_PERSON_REST.match(text, first.end())
+            yield first.start(), rest.end() if rest else first.end()
 
 
 def korean_rest(counts: Counts, names: Names) -> Rule:
@@ -176,7 +176,7 @@ def korean_rest(counts: Counts, names: Names) -> Rule:
             return False
         return len(word) == 1 or counts.stems[word[:2]] >= 60
 
-    return lambda text: not _KO_OUT.search(text) and all(map(common, re.findall(r"[^\W\d_]+", text)))
+    return lambda text: not KO_OUT.search(text) and all(map(common, re.findall(r"[^\W\d_]+", text)))
 
 
 def rest_rule(language: str, counts: Counts, mentions: Counter[str], names: Names) -> Rule:
@@ -191,12 +191,12 @@ def rest_rule(language: str, counts: Counts, mentions: Counter[str], names: Name
         if automaton.find_matches_as_indexes(text):
             return False
         if language == "zh":
-            plain = text.translate(_ZH_FOLD)
-            patterns = (_ZH_COUNTRY, _ZH_ORG, _ZH_PERSON, _ZH_SOUND, _ZH_SIGNS)
+            plain = text.translate(ZH_FOLD)
+            patterns = (ZH_COUNTRY, ZH_ORG, ZH_PERSON, ZH_SOUND, _ZH_SIGNS)
             return not any(pattern.search(text) or pattern.search(plain) for pattern in patterns)
-        if any(run not in _JA_LOAN for run in _KATAKANA.findall(text)):
+        if any(run not in JA_LOAN for run in KATAKANA.findall(text)):
             return False
-        return not any(pattern.search(text) for pattern in (_JA_SIGNS, _JA_NAME, _JA_GIVEN))
+        return not any(pattern.search(text) for pattern in (_JA_SIGNS, JA_NAME, JA_GIVEN))
 
     return accept
 
