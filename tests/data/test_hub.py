@@ -87,21 +87,23 @@ def test_without_the_package_the_command_to_install_it_is_named(monkeypatch: pyt
         read_corpus("hf://unimelb-nlp/wikiann/de?split=train")
 
 
-def test_the_retries_of_the_client_are_not_told(
+def test_the_retries_of_the_client_are_told_once_in_plain_words(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = logging.getLogger("huggingface_hub.utils._http")
-    before = client.level
+    before = list(client.filters)
 
     def load(*_: object, **__: object) -> object:
-        client.warning("Retrying in 1s [Retry 1/5].")
+        for attempt in range(1, 6):
+            client.warning("'%s' thrown while requesting HEAD https://...", "no network")
+            client.warning(f"Retrying in 1s [Retry {attempt}/5].")
         raise ConnectionError("no network")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     with pytest.raises(DataError, match=r"wikiann/de: the split 'train' cannot be loaded: no network; check the names"):
         read_corpus("hf://unimelb-nlp/wikiann/de")
-    assert caplog.messages == []
-    assert client.level == before
+    assert caplog.messages == ["the Hugging Face hub was not reached; trying again for up to half a minute"]
+    assert client.filters == before
 
 
 def test_a_spec_names_data_set_configuration_and_split(monkeypatch: pytest.MonkeyPatch) -> None:

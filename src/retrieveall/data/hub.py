@@ -72,16 +72,30 @@ def read_hub(
 
 @contextmanager
 def quiet_retries() -> Iterator[None]:
-    """The hub's client asks six times in half a minute where there is no network, and tells of each; the error that
-    comes in the end says all of it.
+    """The hub's client asks six times in half a minute where there is no network, and tells of each try.
+
+    Here it says once that it waits; the error that comes in the end says the rest.
     """
     logger = logging.getLogger("huggingface_hub.utils._http")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    told = _ToldOnce()
+    logger.addFilter(told)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(told)
+
+
+class _ToldOnce(logging.Filter):
+    """Lets the first warning through, in plain words."""
+
+    _told = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR:
+            return True
+        first, self._told = not self._told, True
+        record.msg, record.args = "the Hugging Face hub was not reached; trying again for up to half a minute", ()
+        return first
 
 
 def _language_of(configuration: str | None) -> str | None:
