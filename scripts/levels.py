@@ -17,7 +17,7 @@ import torch
 
 from retrieveall import RetrieveAll
 from retrieveall.data import read_corpus, segment
-from retrieveall.decoding import TagSet, decode_batch, to_word_spans
+from retrieveall.decoding import TagSet, decode_batch
 from retrieveall.engines import TagRequest
 from retrieveall.evaluation import Counts
 from retrieveall.types import Knowledge, Sentence
@@ -35,8 +35,9 @@ def score(model: RetrieveAll, sentences: list[Sentence], found: list[Knowledge],
     ]
     counts = Counts()
     for sentence, own, spans in zip(sentences, words, decode_batch(tags, model.engine.tag(requests)), strict=True):
-        gold = set(to_word_spans(own, sentence.entities))
-        predicted = {(start, end, label) for start, end, label, _ in spans}
+        # As `retrieveall evaluate` counts: a gold entity that begins or ends inside a word cannot be found.
+        gold = {(entity.start, entity.end, entity.label) for entity in sentence.entities}
+        predicted = {(own[start].start, own[end - 1].end, label) for start, end, label, _ in spans}
         counts += Counts(len(gold & predicted), len(predicted), len(gold))
     return 100 * counts.f1
 
