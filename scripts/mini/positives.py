@@ -62,6 +62,7 @@ _GOES_ON = {"zh": "人语語文籍裔族话話军軍队隊", "ja": "人語系製
 _PAUSE = {"zh": "，", "ja": "、"}
 """What stands for a name that is taken out, where there are no spaces."""
 _CAPITALISED = re.compile(r"[^\W\d_a-zà-ÿа-я][\w’-]*(?: [^\W\d_a-zà-ÿа-я][\w’-]*)*")
+_JA_RUN = re.compile("[ァ-ヺー]{2}")
 _JA_PERSON = re.compile(r"([ァ-ヺー]{2,})(?:・[ァ-ヺー]{2,})*")
 _ZH_PERSON_REST = re.compile(r"(?:[·•・][\u3400-\u9fff]{1,5}(?=[，。、的和与與说說在是]))?")
 _ZH_SIGNS = re.compile(r"[省县縣镇鎮乡鄉州郡寺廟庙]|[A-Z《》·]")
@@ -79,6 +80,15 @@ class Names:
 
     labels: dict[str, str] = field(default_factory=dict)
     given: frozenset[str] = frozenset()
+
+
+def around(text: str, names: Iterable[Entity]) -> Iterator[str]:
+    """The stretches of the text before, between and after its names."""
+    position = 0
+    for name in names:
+        yield text[position : name.start]
+        position = name.end
+    yield text[position:]
 
 
 def names_of(language: str, panx: Path) -> Names:
@@ -101,10 +111,7 @@ def names_of(language: str, panx: Path) -> Names:
     automaton = AhoCorasick(mentions, matchkind=MatchKind.LeftmostLongest)
     outside: Counter[str] = Counter()
     for sentence in sentences:
-        rest, position = "", 0
-        for entity in sentence.entities:
-            rest, position = rest + sentence.text[position : entity.start] + "\0", entity.end
-        rest += sentence.text[position:]
+        rest = "\0".join(around(sentence.text, sentence.entities))
         outside.update(mentions[i] for i, _, _ in automaton.find_matches_as_indexes(rest))
     kept = {
         mention: label
@@ -127,8 +134,7 @@ def training_lines(lines: list[str]) -> list[str]:
 
 def whole(text: str, start: int, end: int) -> bool:
     """Whether no run of katakana goes on before or after."""
-    katakana = re.compile("[ァ-ヺー]{2}")
-    return not (katakana.match(text[start - 1 : start + 1]) or katakana.match(text[end - 1 : end + 1]))
+    return not any(_JA_RUN.match(text[border - 1 : border + 1]) for border in (start, end))
 
 
 def find_names(text: str, known: Sequence[KnownEntity], language: str, counts: Counts, names: Names) -> list[Entity]:
@@ -203,11 +209,7 @@ def rest_rule(language: str, counts: Counts, mentions: Counter[str], names: Name
 
 def without(text: str, names: Iterable[Entity], language: str) -> str:
     """The text with its names taken out, as a sentence again."""
-    rest, position = "", 0
-    for name in names:
-        rest += text[position : name.start] + _PAUSE.get(language, "")
-        position = name.end
-    rest = re.sub(r"\s+", " ", rest + text[position:]).lstrip(" ,，、")
+    rest = re.sub(r"\s+", " ", _PAUSE.get(language, "").join(around(text, names))).lstrip(" ,，、")
     return rest[:1].upper() + rest[1:]
 
 
