@@ -2,8 +2,9 @@
 
     python scripts/levels.py --panx DIR --model mini --sentences 200
 
-"bare" is the frozen backbone without adapter. The model was trained with all of it now and then left away, so this
-shows what it uses, not what another model trained without it could reach.
+"bare" is the frozen backbone without adapter. A model whose settings show no context examples has no such level. The
+model was trained with all of it now and then left away, so this shows what it uses, not what another model trained
+without it could reach.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def main() -> None:
             "context level": [replace(one, entities=()) for one in found],
             "none": [Knowledge() for _ in found],
         }
+        if not model.config.prompt.context_examples:
+            del levels["both"], levels["context level"]
         for adapter, adapters in (("own adapter", {language: 1.0}), ("bare", {})):
             for level, knowledge in levels.items():
                 rows.setdefault(f"{adapter}, {level}", []).append(score(model, sentences, knowledge, adapters))

@@ -50,9 +50,12 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
              "--swap", 0.7, "--out", out / "swapped"),
         step("joint tagging", 137, "tags-first/model.safetensors", "backbone.py", "tags", "--start", out / "words",
              *tagging, "--steps", 15000, "--out", out / "tags-first"),
-        # It had not learnt all it could: again, from a lower rate.
-        step("joint tagging, second round", 44, "tags/model.safetensors", "backbone.py", "tags",
+        # It had not learnt all it could: again, from a lower rate, and again.
+        step("joint tagging, second round", 44, "tags-second/model.safetensors", "backbone.py", "tags",
              "--start", out / "tags-first", *tagging, "--steps", 4800, "--lr", 6e-4, "--seed", 14,
+             "--out", out / "tags-second"),
+        step("joint tagging, third round", 78, "tags/model.safetensors", "backbone.py", "tags",
+             "--start", out / "tags-second", *tagging, "--steps", 8000, "--lr", 8e-4, "--seed", 15,
              "--out", out / "tags"),
         step("model folder", 0.5, "model/retrieveall.yaml", "adapters.py", "create", *corpora, *tokenizer,
              "--backbone", out / "tags", "--knowledge", out / "knowledge", "--out", out / "model"),

@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder of prepare.py")
     parser.add_argument("--swapped", type=Path, help="a folder of prepare.py with mentions swapped")
     parser.add_argument("--swap", type=float, default=0.0, help="share of sentences taken from --swapped")
-    parser.add_argument("--knowledge", type=float, nargs=3, default=[0.1, 0.35, 0.55],
+    parser.add_argument("--knowledge", type=float, nargs=3, default=[0.1, 0.9, 0.0],
                         help="shares of sentences with none, the entity level, and both levels")  # fmt: skip
     parser.add_argument("--passes", type=float, default=4.0, help="over the data")
     parser.add_argument("--least-steps", type=int, default=0, help="for few sentences, whose passes are short")

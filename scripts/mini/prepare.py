@@ -58,27 +58,6 @@ def swap_mentions(sentence: Sentence, mentions: dict[str, list[str]], share: flo
     return replace(sentence, text=text + sentence.text[position:], entities=tuple(entities))
 
 
-def leave_one_out(sentence: Sentence, found: Knowledge) -> Knowledge:
-    """``found`` without one sighting of each mention of ``sentence``.
-
-    A mention swapped in was seen where it comes from; left in, it would be known far more often than a mention of a
-    new text is (80% against 40%).
-    """
-    own = {(entity.start, entity.end): entity.label for entity in sentence.entities}
-    left = []
-    for entity in found.entities:
-        label = own.get((entity.start, entity.end))
-        counts = {
-            language: {name: n - (name == label and language == sentence.language) for name, n in by_label.items()}
-            for language, by_label in entity.counts.items()
-        }
-        kept = {language: {name: n for name, n in some.items() if n > 0} for language, some in counts.items()}
-        kept = {language: some for language, some in kept.items() if some}
-        if kept:
-            left.append(replace(entity, counts=kept))
-    return replace(found, entities=tuple(left))
-
-
 def hide_half(sentence: Sentence, found: Knowledge, rng: random.Random) -> Knowledge:
     """``found`` without half of the names: those of plain text were found by what is known, the next text's are not."""
     spans = [(entity.start, entity.end) for entity in sentence.entities if rng.random() < 0.5]
@@ -121,11 +100,14 @@ def main() -> None:
     parser.add_argument("--positives", type=Path, help="folder of plain text with names, LANG.jsonl")
     parser.add_argument("--languages", default="en,es,fr,ru,de,zh,ja,ko")
     parser.add_argument("--sentences", type=int, help="of PAN-X a language; all if not given")
+    parser.add_argument("--context-examples", type=int, default=1, help="of both levels, whatever the settings say")
     parser.add_argument("--swap", type=float, default=0.0, help="share of mentions to replace by others")
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     config = load_yaml(ModelConfig, args.config)
+    prompt = config.prompt.model_copy(update={"context_examples": args.context_examples})
+    config = config.model_copy(update={"prompt": prompt})
     codec = TokenCodec(
         PreTrainedTokenizerFast(tokenizer_file=str(args.tokenizer / "tokenizer.json"), pad_token="<|pad|>"),
         config.decoder.spacing,
@@ -137,16 +119,27 @@ def main() -> None:
         started = time.monotonic()
         sentences = training_sentences(args, language, rng)
         variants: dict[str, list[Example]] = defaultdict(list)
-        covered = total = 0
+        covered = touched = total = partial = 0
         for first in range(0, len(sentences), BATCH):
             rows = sentences[first : first + BATCH]
             for sentence, found in zip(rows, builder.knowledge_of(rows, leave_out=True), strict=True):
                 if args.swap:
-                    found = leave_one_out(sentence, found)
+                    # A mention swapped in was seen where it comes from; left in, it would be known far more often than
+                    # a mention of a new text is (80% against 40%).
+                    entities = knowledge.known_entities(
+                        sentence.text,
+                        leave_out=[sentence],
+                        near_matches=config.retrieval.near_matches,
+                        partial_matches=config.retrieval.partial_matches,
+                    )
+                    found = replace(found, entities=entities)
                 elif sentence.id == PLAIN:
                     found = hide_half(sentence, found, rng)
-                spans = {(e.start, e.end) for e in found.entities}
+                spans = {(e.start, e.end) for e in found.entities if not e.partial}
                 covered += sum((e.start, e.end) in spans for e in sentence.entities)
+                parts = [e for e in found.entities if e.partial]
+                partial += len(parts)
+                touched += sum(any(p.start < e.end and e.start < p.end for p in parts) for e in sentence.entities)
                 total += len(sentence.entities)
                 variants["none"].append(builder.encode(sentence, Knowledge()))
                 variants["entity"].append(builder.encode(sentence, Knowledge(entities=found.entities)))
@@ -156,7 +149,8 @@ def main() -> None:
         tokens = {name: sum(len(e.ids) for e in examples) / len(examples) for name, examples in variants.items()}
         print(
             f"{language}: {len(sentences):,} sentences in {time.monotonic() - started:.0f} s, "
-            f"{covered / max(1, total):.1%} of the mentions known, tokens a sentence: "
+            f"{covered / max(1, total):.1%} of the mentions known and {touched / max(1, total):.1%} in part, "
+            f"{partial / len(sentences):.1f} parts a sentence; tokens a sentence: "
             + ", ".join(f"{name} {count:.1f}" for name, count in tokens.items()),
             flush=True,
         )

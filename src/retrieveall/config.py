@@ -105,6 +105,9 @@ class RetrievalConfig(_Strict):
     encoder: str = "ngram"
     neighbours: int = Field(default=20, ge=0, description="nearest sentences that vote for adapters")
     near_matches: bool = True
+    partial_matches: bool = Field(
+        default=False, description="also show words that no known mention covers, but that stand in some"
+    )
     min_similarity: float = Field(
         default=0.0, ge=-1.0, le=1.0, description="a neighbour less similar is no context example"
     )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from retrieveall.adapters import AdapterPool
 from retrieveall.config import ModelConfig, load_yaml
+from retrieveall.decoding import UNCALIBRATED, Calibration
 from retrieveall.errors import InputError, LanguageError, MissingExtraError, ModelFolderError
 from retrieveall.storage import MANIFEST, Manifest, Transaction, recover, safe_join
 
@@ -73,10 +74,10 @@ class ModelFolder:
         """Languages with an adapter, sorted."""
         return AdapterPool(self.path).languages()
 
-    def calibration(self, language: str) -> tuple[float, float]:
-        """Slope and intercept that the language's card gives for the log-odds of probabilities."""
+    def calibration(self, language: str) -> Calibration:
+        """That of the language's card."""
         pool = AdapterPool(self.path)
-        return pool.card(language).calibration if language in pool.languages() else (1.0, 0.0)
+        return Calibration(*pool.card(language).calibration) if language in pool.languages() else UNCALIBRATED
 
     def knowledge(self) -> KnowledgeBase:
         """The knowledge base, opened lazily.

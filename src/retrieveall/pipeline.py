@@ -19,6 +19,7 @@ from retrieveall.config import MAX_CHARACTERS, ModelConfig
 from retrieveall.data import segment
 from retrieveall.decoding import (
     UNCALIBRATED,
+    Calibration,
     TagSet,
     Window,
     calibrate,
@@ -65,7 +66,7 @@ class RetrieveAll:
         self.engine = engine
         self.knowledge = knowledge
         self._languages = folder.languages()
-        self._calibrations: dict[str, tuple[float, float]] = {}
+        self._calibrations: dict[str, Calibration] = {}
         self._tags = TagSet(self.config.label_names)
         self._router = Router(self.config.routing)
         self._prompts = PromptBuilder(
@@ -146,7 +147,9 @@ class RetrieveAll:
         """Stage 1: the nearest training sentences of each text, and the known mentions in it."""
         retrieval = self.config.retrieval
         k = max(retrieval.neighbours, self.config.prompt.context_examples)
-        return self.knowledge.retrieve(texts, k, near_matches=retrieval.near_matches)
+        return self.knowledge.retrieve(
+            texts, k, near_matches=retrieval.near_matches, partial_matches=retrieval.partial_matches
+        )
 
     def route(self, neighbours: Sequence[Neighbour], language: str | None = None) -> Route:
         """Stage 2: the adapters, by the votes of the neighbours or as the caller fixed them."""
@@ -361,21 +364,22 @@ class RetrieveAll:
     ) -> Prediction:
         entities, faults = decoded
         route = merge_routes(parts)
-        slope, intercept = self._calibration(route)
-        calibrated = (replace(each, score=calibrate(each.score or 0.0, slope, intercept)) for each in entities)
+        calibration = self._calibration(route)
+        calibrated = (
+            replace(each, score=calibrate(each.score or 0.0, len(segment(each.text)), calibration)) for each in entities
+        )
         kept = tuple(each for each in calibrated if each.label in wanted and (each.score or 0.0) >= threshold)
         return Prediction(text, kept, route, merge_knowledge(parts), faults)
 
-    def _calibration(self, route: Route) -> tuple[float, float]:
-        """Slope and intercept of the adapters' cards, weighted as the adapters are."""
+    def _calibration(self, route: Route) -> Calibration:
+        """The mean of the adapters' calibrations, weighted as the adapters are."""
         if not route.adapters:
             return UNCALIBRATED
         for language in route.adapters:
             if language not in self._calibrations:
                 self._calibrations[language] = self.folder.calibration(language)
-        slope = sum(weight * self._calibrations[name][0] for name, weight in route.adapters.items())
-        intercept = sum(weight * self._calibrations[name][1] for name, weight in route.adapters.items())
-        return slope, intercept
+        weighted = [[weight * x for x in self._calibrations[name]] for name, weight in route.adapters.items()]
+        return Calibration(*map(sum, zip(*weighted, strict=True)))
 
 
 def _with_grammar(folder: ModelFolder, constrained: bool) -> ModelFolder:

@@ -70,7 +70,9 @@ class KnownEntity:
     """A mention of the training data that occurs in the input, at ``text[start:end]``.
 
     ``counts`` maps language to label to the number of training mentions. ``similarity`` is 1.0 for an exact
-    match and less for a near one, whose ``surface`` then differs from ``text[start:end]``.
+    match and less for a near one, whose ``surface`` then differs from ``text[start:end]``. ``inside`` is the number of
+    training mentions of which these words are only a part, where that was looked for. If ``partial``, they are mostly
+    that: ``counts`` are those of all mentions with these words, ``surface`` is one of them.
     """
 
     start: int
@@ -78,6 +80,8 @@ class KnownEntity:
     surface: str
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     similarity: float = 1.0
+    inside: int = 0
+    partial: bool = False
 
     def label_counts(self) -> dict[str, int]:
         """Counts per label, summed over languages."""

@@ -143,7 +143,7 @@ def pipeline(**decoder: int) -> RetrieveAll:
         prompt=PromptConfig(template="plain.v1"),
         decoder=DecoderConfig(temperature=2.0, **decoder),  # type: ignore[arg-type]
     )
-    knowledge = SimpleNamespace(retrieve=lambda texts, k, near_matches: [Knowledge() for _ in texts])
+    knowledge = SimpleNamespace(retrieve=lambda texts, k, near_matches, partial_matches: [Knowledge() for _ in texts])
     folder = SimpleNamespace(config=config, languages=lambda: ("en",))
     return RetrieveAll(folder, WordEngine(), knowledge)  # type: ignore[arg-type]
 

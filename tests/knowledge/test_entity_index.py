@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -115,6 +116,52 @@ def test_inflected_forms_are_near(training: Sentence, text: str, surface: str) -
     assert index.lookup(text, near_matches=False) == []
 
 
+def test_a_single_word_with_a_long_ending_is_another_name() -> None:
+    index = index_of(tagged("[LOC Roma] ruft"), tagged("[LOC Nizhny Novgorod] liegt"))
+    assert index.lookup("Romance") == []
+    assert spans(index.lookup("Romas")) == [(0, 5)]
+    assert spans(index.lookup("Nizhnym Novgorodes")) == [(0, 18)]
+
+
+def test_words_of_longer_mentions_are_partial_matches() -> None:
+    index = index_of(
+        tagged("[PER Titta Ruffo] singt"), tagged("[PER Anna Ruffo] kam"), tagged("[ORG Ruffo AG] zahlt", "fr")
+    )
+    text = "Bruno Ruffo da"
+    assert index.lookup(text) == []
+    (known,) = index.lookup(text, partial_matches=True)
+    assert (known.start, known.end, known.surface, known.partial, known.inside) == (6, 11, "Anna Ruffo", True, 3)
+    assert known.counts == {"de": {"PER": 2}, "fr": {"ORG": 1}}
+    assert known.label == "PER"
+    assert index.lookup("ruffo R", partial_matches=True) == []  # the same case, and more than a letter
+
+
+def test_a_name_that_mostly_stands_in_longer_ones_is_a_part_of_those() -> None:
+    alone = tagged("[LOC Hearst] liegt", id="0")
+    longer = [tagged(f"[PER {name} Hearst] kam", id=name) for name in ("Anna", "Bert", "Carl", "Dora", "Emil")]
+    (part,) = index_of(alone, *longer).lookup("Hearst", partial_matches=True)
+    assert part == KnownEntity(0, 6, "Anna Hearst", {"de": {"LOC": 1, "PER": 5}}, 1.0, 5, True)
+    (exact,) = index_of(alone, *longer[:4]).lookup("Hearst", partial_matches=True)
+    assert exact == KnownEntity(0, 6, "Hearst", {"de": {"LOC": 1}}, 1.0, 4, False)
+    (less,) = index_of(alone, *longer).lookup("Hearst", partial_matches=True, leave_out=longer[:1])
+    assert less == exact
+
+
+def test_common_words_inside_names_are_no_partial_matches() -> None:
+    seen = tagged("[ORG Bank von Rom] zahlt")
+    often = [tagged("er kommt von dort", id=str(i)) for i in range(2)]
+    assert spans(index_of(seen, *often).lookup("von Bank", partial_matches=True)) == [(4, 8)]
+
+
+def test_beginnings_and_ends_of_names_written_without_spaces_are_partial_matches() -> None:
+    index = index_of(
+        tagged("[ORG 東京大学] は", "ja"), tagged("[ORG 京都大学] は", "ja"), tagged("[LOC 大阪駅前] は", "ja")
+    )
+    (known,) = index.lookup("北陸大学", partial_matches=True)
+    assert (known.start, known.end, known.label, known.partial) == (2, 4, "ORG", True)
+    assert index.lookup("駅前", partial_matches=True) == []  # once may be chance
+
+
 @pytest.mark.parametrize("text", ["Mark", "Markierungen", "hamburgs Hafen", "1995 und 199", "Hammer", "北海"])
 def test_other_words_are_not_near(text: str) -> None:
     index = index_of(tagged("[LOC Hamburg] [PER Marke] [ORG 1994] [LOC 北京]"))
@@ -179,9 +226,9 @@ def test_leaving_out_equals_building_without(sentences: list[Sentence], data: st
     rest = [sentence for i, sentence in enumerate(sentences) if i not in gone]
     whole, rebuilt = index_of(*sentences), index_of(*rest)
     for sentence in sentences:
-        for near in (True, False):
-            found = whole.lookup(sentence.text, leave_out=removed, near_matches=near)
-            assert found == rebuilt.lookup(sentence.text, near_matches=near)
+        for near, partial in itertools.product((True, False), repeat=2):
+            found = whole.lookup(sentence.text, leave_out=removed, near_matches=near, partial_matches=partial)
+            assert found == rebuilt.lookup(sentence.text, near_matches=near, partial_matches=partial)
 
 
 @settings(max_examples=100, deadline=None)
@@ -190,9 +237,9 @@ def test_a_language_filter_equals_building_with_those(sentences: list[Sentence],
     part = index_of(*(sentence for sentence in sentences if sentence.language in languages))
     whole = index_of(*sentences)
     for sentence in sentences:
-        for near in (True, False):
-            filtered = whole.lookup(sentence.text, languages=languages, near_matches=near)
-            assert filtered == part.lookup(sentence.text, near_matches=near)
+        for near, partial in itertools.product((True, False), repeat=2):
+            filtered = whole.lookup(sentence.text, languages=languages, near_matches=near, partial_matches=partial)
+            assert filtered == part.lookup(sentence.text, near_matches=near, partial_matches=partial)
 
 
 def test_a_mention_left_out_does_not_hide_one_that_differs_in_its_ending() -> None:

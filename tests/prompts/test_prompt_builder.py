@@ -87,6 +87,19 @@ class TestGolden:
         assert builder(template).build(TEXT, Knowledge()).render(TEXT, repeated=True) == task + repeat
 
 
+def test_parts_of_names_have_signs_of_their_own_and_come_last() -> None:
+    sure = KnownEntity(0, 5, "Paris Hilton", {"en": {"PER": 4, "LOC": 1}}, inside=5, partial=True)
+    torn = KnownEntity(10, 14, "Anna Ort", {"de": {"PER": 3, "LOC": 2}}, inside=5, partial=True)
+    whole = KnownEntity(18, 21, "Ulm", {"de": {"LOC": 1}}, inside=2)
+    assert shown(builder("mini.v1"), sure, torn, whole) == "ParisPER*<|item|>AnnaPER?<|item|>UlmLOC~<|item|>"
+    assert shown(builder("mini.v1", entity_examples=1), sure, torn, whole) == "UlmLOC~<|item|>"
+
+
+def shown(build: PromptBuilder, *entities: KnownEntity) -> str:
+    """The entity examples of a prompt of ``mini.v1``."""
+    return build.build(TEXT, Knowledge((), entities)).render(TEXT).removeprefix("<|entity|>").partition("<|task|>")[0]
+
+
 def test_strength_tells_how_often_a_name_was_seen() -> None:
     shown = [
         builder("mini.v1").build("Ulm", Knowledge((), (KnownEntity(0, 3, "Ulm", {"de": {"LOC": count}}),)))

@@ -388,18 +388,18 @@ def test_a_refused_language_leaves_the_folder_as_it_was(
 
 
 def test_probabilities_are_calibrated_on_validation(trained: tuple[Path, dict[str, float]]) -> None:
-    """The card holds slope and intercept, and the pipeline applies them."""
+    """The card holds the calibration, and the pipeline applies it."""
     from dataclasses import replace
 
     from retrieveall.adapters import AdapterPool
-    from retrieveall.decoding import UNCALIBRATED, calibrate
+    from retrieveall.decoding import UNCALIBRATED, Calibration, calibrate
     from retrieveall.storage import Transaction
 
     folder = trained[0]
     model = RetrieveAll.from_pretrained(folder, device="cpu")
     text = "Anna wohnt in Köln ."
     card = AdapterPool(folder).card("de")
-    for calibration in (UNCALIBRATED, (0.5, -0.25)):
+    for calibration in (UNCALIBRATED, Calibration(0.5, -0.25, -0.5)):
         with Transaction(folder) as transaction:
             changed = replace(card, calibration=calibration)
             transaction.path("adapters/de/adapter_card.json").write_bytes(changed.to_bytes())
@@ -408,4 +408,4 @@ def test_probabilities_are_calibrated_on_validation(trained: tuple[Path, dict[st
         if calibration == UNCALIBRATED:
             plain = found
     assert plain, "the test needs an entity"
-    assert found == pytest.approx([calibrate(p or 0.0, 0.5, -0.25) for p in plain])
+    assert found == pytest.approx([calibrate(p or 0.0, 1, Calibration(0.5, -0.25, -0.5)) for p in plain])

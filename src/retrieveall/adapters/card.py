@@ -22,8 +22,8 @@ class AdapterCard:
 
     ``backbone_fingerprint`` is :func:`~retrieveall.adapters.backbone_fingerprint` of the model the adapter
     was trained on. ``data`` holds counts (sentences, entities) and the checksum of the training data,
-    ``scores`` what was measured, ``calibration`` slope and intercept
-    for the log-odds of its entities' probabilities, ``created`` an ISO 8601 time.
+    ``scores`` what was measured, ``calibration`` the numbers of a
+    :class:`~retrieveall.decoding.Calibration`, ``created`` an ISO 8601 time.
     """
 
     language: str
@@ -35,7 +35,7 @@ class AdapterCard:
     created: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
-    calibration: tuple[float, float] = (1.0, 0.0)
+    calibration: tuple[float, ...] = (1.0, 0.0, 0.0)
 
     @classmethod
     def load(cls, folder: Path) -> AdapterCard:
@@ -53,10 +53,13 @@ class AdapterCard:
         if wrong:
             raise AdapterError(f"{path}: field {wrong[0][:80]!r} is missing, unknown or of a wrong type; write it anew")
         calibration = raw.get("calibration", [1.0, 0.0])
-        if len(calibration) != 2 or not all(isinstance(x, int | float) and abs(x) < 1e3 for x in calibration):
-            raise AdapterError(f"{path}: field 'calibration' is not two numbers, slope and intercept; write it anew")
+        # Cards had no length once.
+        if len(calibration) not in (2, 3) or not all(isinstance(x, int | float) and abs(x) < 1e3 for x in calibration):
+            raise AdapterError(
+                f"{path}: field 'calibration' is not three numbers, slope, intercept and length; write it anew"
+            )
         known = {"labels": tuple(map(str, raw["labels"])), "alpha": float(raw["alpha"])}
-        return cls(**{**raw, **known, "calibration": (float(calibration[0]), float(calibration[1]))})
+        return cls(**{**raw, **known, "calibration": tuple(map(float, (*calibration, 0.0)[:3]))})
 
     def to_bytes(self) -> bytes:
         """The text of ``adapter_card.json``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from retrieveall.decoding.answers import SKIP, ParsedAnswer, parse_answer, shown_text, write_answer
 from retrieveall.decoding.calibration import (
     UNCALIBRATED,
+    Calibration,
     calibrate,
     expected_calibration_error,
     fit_calibration,
@@ -22,6 +23,7 @@ __all__ = [
     "UNCALIBRATED",
     "AnswerGrammar",
     "AnswerState",
+    "Calibration",
     "ParsedAnswer",
     "ScoredSpan",
     "TagSet",

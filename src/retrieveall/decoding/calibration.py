@@ -1,17 +1,21 @@
-"""Are the probabilities true? Temperature fitting and the expected calibration error."""
+"""Are the probabilities true? Temperature, calibration, and the expected calibration error."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["UNCALIBRATED", "calibrate", "expected_calibration_error", "fit_calibration", "fit_temperature"]
-
-UNCALIBRATED = (1.0, 0.0)
-"""Slope and intercept that change nothing."""
+__all__ = [
+    "UNCALIBRATED",
+    "Calibration",
+    "calibrate",
+    "expected_calibration_error",
+    "fit_calibration",
+    "fit_temperature",
+]
 
 _EDGE = 1e-6
 
@@ -42,37 +46,63 @@ def fit_temperature(logits: npt.NDArray[np.floating[Any]], gold: npt.NDArray[np.
     return float(np.exp((low + high) / 2))
 
 
-def fit_calibration(probabilities: Sequence[float], correct: Sequence[bool]) -> tuple[float, float]:
-    """Slope and intercept of ``calibrate`` under which what is ``correct`` is likeliest.
+class Calibration(NamedTuple):
+    """How a true probability follows from that of a model, by the log-odds:
 
-    Logistic regression on the log-odds (Platt 1999), by Newton's method, with Platt's softened targets and a weak
-    pull towards ``UNCALIBRATED``, which decides where there are few entities. The slope is never negative, so that
-    the order of probabilities stays.
+    ``slope * log_odds(p) + length * ln(words of the entity) + intercept``.
+
+    The length is Platt scaling's (1999) second variable, because a long entity is as likely as its words together, each
+    of which a model may be too sure of.
+    """
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    length: float = 0.0
+
+
+UNCALIBRATED = Calibration()
+"""Changes nothing."""
+
+
+def fit_calibration(probabilities: Sequence[float], words: Sequence[int], correct: Sequence[bool]) -> Calibration:
+    """The calibration under which what is ``correct`` is likeliest.
+
+    Logistic regression on log-odds and length (Platt 1999), by Newton's method, with Platt's softened targets and a
+    weak pull towards ``UNCALIBRATED``, which decides where there are few entities. The slope is never negative, so
+    that the order of probabilities of equally long entities stays.
+
+    Args:
+        probabilities: those of entities that a model found.
+        words: how long each is.
+        correct: whether it is right.
     """
     if not len(probabilities):
         return UNCALIBRATED
     x = _log_odds(np.asarray(probabilities, dtype=float))
     hits = np.asarray(correct, dtype=bool)
     target = np.where(hits, (hits.sum() + 1) / (hits.sum() + 2), 1 / ((~hits).sum() + 2))
-    design = np.stack([x, np.ones_like(x)], axis=1)
+    design = np.stack([x, np.ones_like(x), np.log(np.maximum(words, 1))], axis=1)
     start = np.array(UNCALIBRATED)
     weights = start.copy()
     for _ in range(50):
         p = 1 / (1 + np.exp(-(design @ weights)))
         gradient = design.T @ (p - target) + (weights - start)
-        curvature = (design * (p * (1 - p))[:, None]).T @ design + np.eye(2)
+        curvature = (design * (p * (1 - p))[:, None]).T @ design + np.eye(len(start))
         step = np.linalg.solve(curvature, gradient)
         weights = weights - np.clip(step, -1.0, 1.0)
         if np.abs(step).max() < 1e-8:
             break
-    return float(max(weights[0], 0.0)), float(weights[1])
+    slope, intercept, length = map(float, weights)
+    return Calibration(max(slope, 0.0), intercept, length)
 
 
-def calibrate(probability: float, slope: float, intercept: float) -> float:
-    """``probability`` with its log-odds stretched by ``slope`` and shifted by ``intercept``."""
-    if (slope, intercept) == UNCALIBRATED:
+def calibrate(probability: float, words: int, calibration: Calibration) -> float:
+    """The true probability of an entity of so many words."""
+    if calibration == UNCALIBRATED:
         return probability
-    return float(1 / (1 + np.exp(-(slope * _log_odds(np.asarray(probability)) + intercept))))
+    slope, intercept, length = calibration
+    odds = slope * _log_odds(np.asarray(probability)) + length * np.log(max(words, 1)) + intercept
+    return float(1 / (1 + np.exp(-odds)))
 
 
 def _log_odds(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

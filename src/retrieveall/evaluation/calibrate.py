@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrieveall.data import segment
-from retrieveall.decoding import TagSet, decode_batch, fit_calibration, fit_temperature, to_word_spans
+from retrieveall.decoding import Calibration, TagSet, decode_batch, fit_calibration, fit_temperature, to_word_spans
 from retrieveall.errors import InputError
 from retrieveall.evaluation.evaluator import batches
 from retrieveall.evaluation.report import LanguageChoice
@@ -60,8 +60,8 @@ def fit_model_temperature(
 
 def fit_model_calibrations(
     model: RetrieveAll, sentences_by_language: Mapping[str, Iterable[Sentence]], *, limit: int | None = None
-) -> dict[str, tuple[float, float]]:
-    """For each language the ``calibration`` of its adapter card: slope and intercept for the log-odds of entities.
+) -> dict[str, Calibration]:
+    """For each language the ``calibration`` of its adapter card.
 
     Routed, under the temperature in use; what the cards say so far plays no part. Changes nothing in the model.
     """
@@ -69,12 +69,14 @@ def fit_model_calibrations(
     fitted = {}
     for name, sentences in sentences_by_language.items():
         scores: list[float] = []
+        words: list[int] = []
         right: list[bool] = []
         for batch in batches(sentences, limit):
             spans = decode_batch(tags, model.scores([sentence.text for sentence in batch]))
             for sentence, found in zip(batch, spans, strict=True):
                 gold = set(to_word_spans(segment(sentence.text), sentence.entities))
                 scores += [score for _, _, _, score in found]
+                words += [end - start for start, end, _, _ in found]
                 right += [(start, end, label) in gold for start, end, label, _ in found]
-        fitted[name] = fit_calibration(scores, right)
+        fitted[name] = fit_calibration(scores, words, right)
     return fitted

@@ -1,4 +1,5 @@
-"""Known mentions in a text: exact matches of word sequences, then matches that differ in case or endings.
+"""Known mentions in a text: exact matches of word sequences, then matches that differ in case or endings, then words
+that are only a part of known mentions.
 
 Knows words, labels and counts; not vectors, and not where the sentences are stored. Whatever is left out of a
 lookup is left out as if the index had been built without it.
@@ -11,12 +12,14 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from retrieveall.data.segmentation import segment
 from retrieveall.knowledge.mentions import MIN_COMMON, MentionCounts, mentions, outside
+from retrieveall.knowledge.parts import Parts, parts_of
 from retrieveall.knowledge.phrases import BREAK, Phrases
-from retrieveall.knowledge.stems import similarity, spellings, stem
+from retrieveall.knowledge.stems import endings, similarity, spellings, stem
 from retrieveall.knowledge.surfaces import Surface
 from retrieveall.types import KnownEntity, Sentence, Word
 
@@ -25,6 +28,11 @@ __all__ = ["EntityIndex"]
 _NOISE = 3  # words that stand outside of mentions more than this many times as often as inside are no name
 _FOLDED = 0.95  # similarity of a match that differs in case only
 _MAX_NEAR_WORDS = 6
+_MAX_ENDINGS = 2  # letters by which a single word and a near one may differ in all; with more it is another name
+_PART = 4  # a word that stands in longer mentions more than this many times as often as alone is taken for a part
+_PART_NOISE = 1  # what _NOISE is, for parts
+_EDGE_COUNT = 2  # a part of several words, which are characters then, may occur by chance: it counts from this many
+_EDGE_SHARE = 0.7  # mentions on of which this share has one label
 
 
 class EntityIndex:
@@ -42,6 +50,7 @@ class EntityIndex:
         for each in self._counts.values():
             self._starts.append(self._starts[-1] + len(each.surfaces))
         self._exact = Phrases((key, number) for number, key in enumerate(self._keys()))
+        self._part_counts: dict[str, dict[str, Counter[str]]] = {}
 
     def lookup(
         self,
@@ -50,13 +59,16 @@ class EntityIndex:
         leave_out: Sequence[Sentence] = (),
         languages: Collection[str] | None = None,
         near_matches: bool = True,
+        partial_matches: bool = False,
     ) -> list[KnownEntity]:
         """The known mentions in ``text``, by position, free of overlap.
 
-        Matches begin and end at words. Exact ones come first, from the left and the longest at each place;
-        what they leave uncovered is searched for surfaces that differ in case, and with ``near_matches`` in
-        their endings. Words that stand outside of mentions far more often than inside, and surfaces without a
-        letter or a digit, do not count.
+        Matches begin and end at words. Exact ones come first, from the left and the longest at each place. With
+        ``partial_matches``, what they leave uncovered is searched for words that stand in surfaces of several words, or
+        where words are single characters, for beginnings and ends of surfaces; and a single word that is a surface, but
+        stands in longer ones far more often, is taken for a part of those, too. What is left then is searched for
+        surfaces that differ in case, and with ``near_matches`` in their endings. Words that stand outside of mentions
+        far more often than inside, and surfaces without a letter or a digit, do not count.
 
         Args:
             leave_out: training sentences to be treated as never seen, with ``language`` set.
@@ -66,17 +78,22 @@ class EntityIndex:
         folded = [word.text.casefold() for word in words]
         view = _View(self, words, folded, languages, self._removed(leave_out))
         exact: list[_Match] = []
-        other: list[_Match] = []
+        folded_only: list[_Match] = []
         for first, last, _, numbers in self._exact.find([(word,) for word in folded]):
             for match in view.matches(first, last, numbers):
-                (exact if match.similarity == 1.0 else other).append(match)
+                (exact if match.similarity == 1.0 else folded_only).append(match)
         free = [True] * len(words)
         chosen = _leftmost_longest(exact, free)
+        if partial_matches:
+            chosen = [view.alone_or_part(match) for match in chosen]
+            found = (view.part(*place) for place in self._parts.find([word.text for word in words], free))
+            chosen += _leftmost_longest((part for part in found if part is not None), free)
+        near = folded_only
         if near_matches and any(free):
             stems = [spellings(word) if usable else () for word, usable in zip(folded, free, strict=True)]
             for first, last, _, numbers in self._near.find(stems):
-                other += view.matches(first, last, numbers)
-        chosen += _leftmost_longest(other, free)
+                near += view.matches(first, last, numbers)
+        chosen += _leftmost_longest(near, free)
         return [_known(match, words, text) for match in sorted(chosen)]
 
     def surfaces(self, text: str) -> list[tuple[str, Surface]]:
@@ -90,6 +107,23 @@ class EntityIndex:
         place = bisect_right(self._starts, number) - 1
         language = self._languages[place]
         return language, self._counts[language].surfaces[number - self._starts[place]]
+
+    def part_counts(self, part: str) -> Mapping[str, Mapping[str, int]]:
+        """The mentions of which ``part`` is a part, by language and label."""
+        known = self._part_counts.get(part)
+        if known is None:
+            known = {}
+            for number in self._parts.numbers(part):
+                place = bisect_right(self._starts, number) - 1
+                language = self._languages[place]
+                counts = self._counts[language].surfaces.counts(number - self._starts[place])
+                known.setdefault(language, Counter()).update(counts)
+            self._part_counts[part] = known
+        return known
+
+    def wholes(self, part: str) -> Iterator[tuple[str, Surface]]:
+        """Language and surface of all of which ``part`` is a part."""
+        return map(self.surface, self._parts.numbers(part))
 
     def common(self, word: str, languages: Collection[str] | None, removed: Mapping[str, _Removed]) -> int:
         """How often a case-folded word stands outside of mentions."""
@@ -115,6 +149,10 @@ class EntityIndex:
     def _near(self) -> Phrases:
         return Phrases(self._stems())
 
+    @functools.cached_property
+    def _parts(self) -> Parts:
+        return Parts(list(chain.from_iterable(counts.surfaces.keys() for counts in self._counts.values())))
+
     def _keys(self) -> Iterator[str]:
         """The case-folded keys of all surfaces, by number."""
         for counts in self._counts.values():
@@ -134,7 +172,10 @@ class EntityIndex:
         for sentence in sentences:
             gone = removed.setdefault(sentence.language or "", _Removed())
             for form, label in mentions(sentence):
-                gone.mentions.setdefault(form.replace(" ", BREAK), Counter())[label] += 1
+                key = form.replace(" ", BREAK)
+                gone.mentions.setdefault(key, Counter())[label] += 1
+                for part in parts_of(key):
+                    gone.parts.setdefault(part, Counter())[label] += 1
             words, phrases = outside(sentence, self._exact)
             gone.words.update(words)
             gone.phrases.update(phrases)
@@ -143,9 +184,10 @@ class EntityIndex:
 
 @dataclass(slots=True)
 class _Removed:
-    """What the sentences left out had contributed in one language: mentions by key, the rest case-folded."""
+    """What the sentences left out had contributed in one language: mentions by key, words and phrases case-folded."""
 
     mentions: dict[str, Counter[str]] = field(default_factory=dict)
+    parts: dict[str, Counter[str]] = field(default_factory=dict)
     words: Counter[str] = field(default_factory=Counter)
     phrases: Counter[str] = field(default_factory=Counter)
 
@@ -158,6 +200,8 @@ class _Match(NamedTuple):
     similarity: float
     form: str
     counts: Mapping[str, Mapping[str, int]]
+    inside: int = 0
+    partial: bool = False
 
     @property
     def rank(self) -> tuple[float, int, str]:
@@ -195,6 +239,61 @@ class _View:
             readings = self._readings[asked] = list(self._read(first, last, numbers))
         return [_Match(first, last, *reading) for reading in readings]
 
+    def part(self, first: int, last: int) -> _Match | None:
+        """Words as a part of surfaces, if there are enough of those, or more than there are occurrences outside."""
+        part = BREAK.join(self._words[first:last])
+        counts = self._part_counts(part)
+        total = _total(counts)
+        if last - first > 1:
+            labels: Counter[str] = sum((Counter(by_label) for by_label in counts.values()), Counter())
+            good = total >= _EDGE_COUNT and max(labels.values()) >= _EDGE_SHARE * total
+        else:
+            good = total > 0 and self._common(first) <= _PART_NOISE * total
+        return _Match(first, last, 1.0, self._whole(part), counts, total, partial=True) if good else None
+
+    def alone_or_part(self, match: _Match) -> _Match:
+        """An exact match with what is known of it as a part of longer surfaces; where it is mostly that, as a part."""
+        if match.last - match.first > 1:
+            return match
+        word = self._words[match.first]
+        inside = self._part_counts(word)
+        total = _total(inside)
+        if total <= _PART * _total(match.counts):
+            return match._replace(inside=total)
+        counts = {
+            language: Counter(match.counts.get(language, {})) + Counter(inside.get(language, {}))
+            for language in sorted({*match.counts, *inside})
+        }
+        return match._replace(form=self._whole(word), counts=counts, inside=total, partial=True)
+
+    def _part_counts(self, part: str) -> Mapping[str, Mapping[str, int]]:
+        """What is left of the mentions with this part."""
+        counts = self._index.part_counts(part)
+        if self._languages is None and not self._removed:
+            return counts
+        kept: dict[str, Mapping[str, int]] = {}
+        for language, by_label in counts.items():
+            if self._languages is None or language in self._languages:
+                gone = self._removed.get(language)
+                less = gone.parts.get(part, Counter()) if gone else Counter()
+                left = {label: n - less[label] for label, n in by_label.items() if n > less[label]}
+                if left:
+                    kept[language] = left
+        return kept
+
+    def _whole(self, part: str) -> str:
+        """The first surface with this part of which something is left."""
+        for language, surface in self._index.wholes(part):
+            if (self._languages is None or language in self._languages) and self._counts(
+                surface.key, {language: surface}
+            )[0]:
+                return surface.form
+        return part
+
+    def _common(self, place: int) -> int:
+        """How often the word at ``place`` stands outside of mentions."""
+        return self._index.common(self._folded[place], self._languages, self._removed)
+
     def _read(self, first: int, last: int, numbers: Sequence[int]) -> Iterator[_Reading]:
         by_key: dict[str, dict[str, Surface]] = {}
         for number in numbers:
@@ -207,7 +306,7 @@ class _View:
                 continue
             counts, outside = self._counts(key, surfaces)
             if last - first == 1:
-                outside = self._index.common(self._folded[first], self._languages, self._removed)
+                outside = self._common(first)
             if counts and outside <= _NOISE * _total(counts) and any(map(str.isalnum, key)):
                 yield alike, next(surfaces[language].form for language in counts), counts
 
@@ -218,6 +317,8 @@ class _View:
             return 1.0
         if self._folded[first:last] == key.casefold().split(BREAK):
             return _FOLDED
+        if len(words) == 1 and endings(words[0], known[0]) > _MAX_ENDINGS:
+            return 0.0
         return similarity(words, known)
 
     def _counts(self, key: str, surfaces: Mapping[str, Surface]) -> tuple[dict[str, Mapping[str, int]], int]:
@@ -255,5 +356,6 @@ def _leftmost_longest(matches: Iterable[_Match], free: list[bool]) -> list[_Matc
 
 def _known(match: _Match, words: Sequence[Word], text: str) -> KnownEntity:
     start, end = words[match.first].start, words[match.last - 1].end
-    surface = text[start:end] if match.similarity == 1.0 else match.form.replace(BREAK, "")
-    return KnownEntity(start, end, surface, match.counts, match.similarity)
+    exact = match.similarity == 1.0 and not match.partial
+    surface = text[start:end] if exact else match.form.replace(BREAK, "")
+    return KnownEntity(start, end, surface, match.counts, match.similarity, match.inside, match.partial)

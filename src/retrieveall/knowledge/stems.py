@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["similarity", "spellings", "stem"]
+__all__ = ["endings", "similarity", "spellings", "stem"]
 
 _LETTERS = 4  # that two near words have in common at least
 _SYLLABLES = 2  # the same where a letter is a syllable (Hangul)
@@ -48,6 +48,12 @@ def similarity(words: Sequence[str], known: Sequence[str]) -> float:
         common += alike
         total += len(word) + len(other)
     return 2 * common / total
+
+
+def endings(word: str, known: str) -> int:
+    """How many letters of the two words, taken together, follow the beginning that they have in common."""
+    alike = next((i for i, (a, b) in enumerate(zip(word, known, strict=False)) if a != b), min(len(word), len(known)))
+    return len(word) + len(known) - 2 * alike
 
 
 def _least(word: str) -> int:

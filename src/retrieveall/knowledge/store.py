@@ -244,6 +244,7 @@ class KnowledgeBase:
         leave_out: Sequence[Sentence | None] | None = None,
         languages: Collection[str] | None = None,
         near_matches: bool = True,
+        partial_matches: bool = False,
     ) -> list[Knowledge]:
         """What is known about each of ``texts``: the ``k`` nearest sentences, and the known mentions in it.
 
@@ -251,6 +252,8 @@ class KnowledgeBase:
             leave_out: for each text, a training sentence that must be treated as never seen, with everything of
                 the same id in its language and everything of the same text in any language.
             languages: retrieve from these only.
+            near_matches: also mentions in another case or with other endings.
+            partial_matches: also words that are a part of mentions.
 
         Raises:
             InputError: ``leave_out`` of another length than ``texts``.
@@ -268,13 +271,43 @@ class KnowledgeBase:
             hits = self._context_index().search(self.encoder.encode(texts), k, exclude=excluded, languages=names)
         else:
             hits = [[] for _ in texts]
-        index = self._entity_index()
         known = []
         for text, rows, found in zip(texts, excluded, hits, strict=True):
             removed = [self._parts[name].sentences[row] for name, some in rows.items() for row in some]
-            entities = index.lookup(text, leave_out=removed, languages=names, near_matches=near_matches)
-            known.append(Knowledge(tuple(self._neighbour(hit) for hit in found), tuple(entities)))
+            entities = self.known_entities(
+                text,
+                leave_out=removed,
+                languages=None if languages is None else names,
+                near_matches=near_matches,
+                partial_matches=partial_matches,
+            )
+            known.append(Knowledge(tuple(self._neighbour(hit) for hit in found), entities))
         return known
+
+    def known_entities(
+        self,
+        text: str,
+        *,
+        leave_out: Sequence[Sentence] = (),
+        languages: Collection[str] | None = None,
+        near_matches: bool = True,
+        partial_matches: bool = False,
+    ) -> tuple[KnownEntity, ...]:
+        """The entity level of ``retrieve``: the known mentions in ``text``, by position, free of overlap.
+
+        Args:
+            leave_out: sentences, with ``language`` set, whose mentions are each counted once less; nothing is looked
+                for that has their id or text.
+        """
+        return tuple(
+            self._entity_index().lookup(
+                text,
+                leave_out=leave_out,
+                languages=languages,
+                near_matches=near_matches,
+                partial_matches=partial_matches,
+            )
+        )
 
     def examples(self, known: KnownEntity, *, leave_out: Sentence | None = None) -> list[Sentence]:
         """A few training sentences that mention the surface of ``known``, by language."""

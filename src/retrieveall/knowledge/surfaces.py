@@ -67,10 +67,12 @@ class SurfaceTable:
         return len(self._outside)
 
     def __getitem__(self, row: int) -> Surface:
-        span = range(self._first[row], self._first[row + 1])
         examples = self._examples[self._examples_first[row] : self._examples_first[row + 1]]
-        counts = {self._names[self._labels[i]]: self._counts[i] for i in span}
-        return Surface(self._forms[row].as_py(), counts, self._outside[row], tuple(examples))
+        return Surface(self._forms[row].as_py(), self.counts(row), self._outside[row], tuple(examples))
+
+    def counts(self, row: int) -> dict[str, int]:
+        """The mentions of one surface by label."""
+        return {self._names[self._labels[i]]: self._counts[i] for i in range(self._first[row], self._first[row + 1])}
 
     def last_example(self) -> int:
         """The largest row of a sentence that an example refers to; -1 for none."""

@@ -18,6 +18,10 @@ __all__ = ["Prompt", "PromptBuilder"]
 
 STRENGTHS = ((5, "++"), (2, "+"), (0, ""))
 """Least count and its sign: a small model reads two signs more easily than numbers."""
+UNSURE = "~"
+"""For a near match, and for words that stand more often in longer mentions than alone."""
+PARTIAL = ((0.8, "*"), (0.0, "?"))
+"""For words that are only a part of known mentions: the least share of those that has the label, and its sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +121,22 @@ class PromptBuilder:
         return fill(self._template.task.label, name=label.name, definition=label.definition or label.name)
 
     def _most_certain(self, entities: Sequence[KnownEntity]) -> list[int]:
-        """Indices of the entity examples to show, best first: exact before near, frequent before rare."""
+        """Indices of the entity examples to show, best first: exact, near, partial; frequent before rare."""
         ranked = sorted(
             range(len(entities)),
-            key=lambda i: (-entities[i].similarity, -sum(entities[i].label_counts().values()), i),
+            key=lambda i: (entities[i].partial, -entities[i].similarity, -sum(entities[i].label_counts().values()), i),
         )
         return ranked[: self._config.entity_examples]
 
     def _entity_example(self, text: str, entity: KnownEntity) -> list[Piece]:
-        count = sum(entity.label_counts().values())
-        strength = next(sign for least, sign in STRENGTHS if count >= least) if entity.similarity >= 1 else "~"
+        counts = entity.label_counts()
+        count = sum(counts.values())
+        if entity.partial:
+            strength = next(sign for least, sign in PARTIAL if counts[entity.label] >= least * count)
+        elif entity.similarity < 1 or entity.inside > count:
+            strength = UNSURE
+        else:
+            strength = next(sign for least, sign in STRENGTHS if count >= least)
         return fill(
             self._template.entity.example,
             mention=text[entity.start : entity.end],

@@ -79,6 +79,7 @@ class ExampleBuilder:
             self._config.prompt.context_examples,
             leave_out=sentences if leave_out else None,
             near_matches=self._config.retrieval.near_matches,
+            partial_matches=self._config.retrieval.partial_matches,
         )
 
     def build(self, sentences: Sequence[Sentence], *, leave_out: bool = True, batch: int = 256) -> Iterator[Example]:

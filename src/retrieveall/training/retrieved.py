@@ -68,7 +68,10 @@ def _dump(knowledge: Knowledge) -> str:
         for n in knowledge.neighbours
     ]
     entities = [
-        [e.start, e.end, e.surface, {name: dict(counts) for name, counts in e.counts.items()}, e.similarity]
+        [
+            *(e.start, e.end, e.surface, {name: dict(counts) for name, counts in e.counts.items()}),
+            *(e.similarity, e.inside, e.partial),
+        ]
         for e in knowledge.entities
     ]
     return json.dumps([neighbours, entities], ensure_ascii=False, separators=(",", ":"))

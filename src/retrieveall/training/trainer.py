@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from retrieveall.config import TrainingConfig
-from retrieveall.decoding import ScoredSpan, TagSet, decode_batch, fit_calibration
+from retrieveall.data import segment
+from retrieveall.decoding import UNCALIBRATED, Calibration, ScoredSpan, TagSet, decode_batch, fit_calibration
 from retrieveall.engines.answering import read_answer
 from retrieveall.engines.generation import AnswerWriter, Question
 from retrieveall.errors import ModelFolderError
@@ -41,7 +42,7 @@ class Fitted:
     """What the last validation said, by language: F1 from 0 to 1, and the calibration of the probabilities."""
 
     scores: Mapping[str, float]
-    calibrations: Mapping[str, tuple[float, float]]
+    calibrations: Mapping[str, Calibration]
 
 
 class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
@@ -65,7 +66,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         self._temperature = temperature
         self._writer = writer
         self.scores: dict[str, float] = {}
-        self.calibrations: dict[str, tuple[float, float]] = {}
+        self.calibrations: dict[str, Calibration] = {}
 
     def get_train_dataloader(self) -> DataLoader[Example]:
         assert isinstance(self.train_dataset, TaggingDataset)
@@ -126,7 +127,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         """Span F1 of every language on the evaluation examples, told the language."""
         assert isinstance(self.eval_dataset, Dataset)
         counts = {language: Counts() for language in self._languages}
-        judged: dict[str, list[tuple[float, bool]]] = {language: [] for language in self._languages}
+        judged: dict[str, list[tuple[float, int, bool]]] = {language: [] for language in self._languages}
         model = self.model
         assert isinstance(model, TaggingModel)
         model.eval()
@@ -141,13 +142,15 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         for batch, rows in zip(batches, predicted, strict=True):
             for example, found in zip(batch, rows, strict=True):
                 gold = example.gold if self._writer else set(self._tag_set.decode(example.tags))
-                right = [(score, (start, end, label) in gold) for start, end, label, score in found]
-                judged[example.language] += right
-                counts[example.language] += Counts(sum(hit for _, hit in right), len(right), len(gold))
+                right = [(start, end, label) in gold for start, end, label, _ in found]
+                words = [self._words(example, start, end) for start, end, _, _ in found]
+                scores = [score for _, _, _, score in found]
+                judged[example.language] += zip(scores, words, right, strict=True)
+                counts[example.language] += Counts(sum(right), len(right), len(gold))
         model.train()
         self.scores = {language: counts[language].f1 for language in self._languages}
         self.calibrations = {
-            language: fit_calibration([score for score, _ in own], [hit for _, hit in own])
+            language: fit_calibration(*zip(*own, strict=True)) if own else UNCALIBRATED
             for language, own in judged.items()
         }
         metrics = {f"{metric_key_prefix}_f1_{language}": f1 for language, f1 in self.scores.items()}
@@ -176,6 +179,10 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
             written = writer.write(questions)
         labels = self._tag_set.labels
         return [read_answer(found, each.text, labels).spans for found, each in zip(written, batch, strict=True)]
+
+    def _words(self, example: Example, start: int, end: int) -> int:
+        """The length of a span, of words where the model tags and of characters where it writes."""
+        return len(segment(example.text[start:end])) if self._writer else end - start
 
     def _bank(self) -> Any:
         model = self.accelerator.unwrap_model(self.model)

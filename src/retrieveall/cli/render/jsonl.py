@@ -85,6 +85,8 @@ def _knowledge(knowledge: Knowledge) -> dict[str, Any]:
                 "end": known.end,
                 "surface": known.surface,
                 "similarity": round(known.similarity, DIGITS),
+                "inside": known.inside,
+                "partial": known.partial,
                 "counts": {language: dict(counts) for language, counts in known.counts.items()},
             }
             for known in knowledge.entities

@@ -1,0 +1,72 @@
+"""How true the entity level is: what each kind of match says about validation sentences, against their gold entities.
+
+    python scripts/entity_level.py --panx DIR --model mini --sentences 1000 [--no-partial]
+
+A match may be a gold entity, lie inside of one or overlap it, or touch none; in brackets, how often its label is right
+where there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+from retrieveall.data import read_corpus
+from retrieveall.model_folder import ModelFolder
+from retrieveall.types import KnownEntity
+
+KINDS = ("exact", "mostly inside others", "partial", "near")
+
+
+def kind(known: KnownEntity) -> str:
+    if known.partial:
+        return "partial"
+    if known.similarity < 1:
+        return "near"
+    return "mostly inside others" if known.inside > sum(known.label_counts().values()) else "exact"
+
+
+def percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f}" if whole else "-"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--panx", type=Path, required=True)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--sentences", type=int, default=1000, help="validation sentences a language")
+    parser.add_argument("--no-partial", dest="partial", action="store_false")
+    args = parser.parse_args()
+    knowledge = ModelFolder.open(args.model).knowledge()
+    print(
+        "| | match | a sentence | is a gold entity | inside or overlapping | touches none |\n|---|---|---|---|---|---|"
+    )
+    for language in knowledge.languages:
+        path = args.panx / language / "validation.tsv"
+        sentences = list(islice(read_corpus(path, language=language), args.sentences))
+        seen: dict[str, Counter[str]] = {name: Counter() for name in KINDS}
+        for sentence in sentences:
+            for known in knowledge.known_entities(sentence.text, partial_matches=args.partial):
+                touched = [gold for gold in sentence.entities if known.start < gold.end and gold.start < known.end]
+                where = "none"
+                if touched:
+                    gold = touched[0]
+                    where = "whole" if (known.start, known.end) == (gold.start, gold.end) else "inside"
+                    seen[kind(known)][f"{where} right"] += gold.label == known.label
+                seen[kind(known)][where] += 1
+        for name, counts in seen.items():
+            total = counts["whole"] + counts["inside"] + counts["none"]
+            shares = [
+                f"{percent(counts[where], total)}% ({percent(counts[f'{where} right'], counts[where])})"
+                for where in ("whole", "inside")
+            ]
+            print(
+                f"| {language} | {name} | {total / len(sentences):.2f} | {' | '.join(shares)} "
+                f"| {percent(counts['none'], total)}% |"
+            )
+
+
+if __name__ == "__main__":
+    main()
