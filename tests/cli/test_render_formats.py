@@ -17,7 +17,7 @@ from retrieveall.cli.render.base import Renderer
 from retrieveall.cli.render.conll import ConllRenderer
 from retrieveall.cli.render.html import HtmlRenderer
 from retrieveall.cli.render.jsonl import JsonlRenderer
-from retrieveall.cli.render.marks import stretches, visible
+from retrieveall.cli.render.marks import likeness, stretches, visible
 from retrieveall.cli.render.table import TableRenderer
 from retrieveall.data import read_corpus
 from retrieveall.types import Entity, Knowledge, KnownEntity, Neighbour, Prediction, Route, Sentence
@@ -104,7 +104,15 @@ def test_jsonl_explains() -> None:
             }
         ],
         "entities": [
-            {"start": 0, "end": 3, "surface": "Ada", "similarity": 0.9, "counts": {"en": {"PER": 2}, "de": {"LOC": 1}}}
+            {
+                "start": 0,
+                "end": 3,
+                "surface": "Ada",
+                "similarity": 0.9,
+                "inside": 0,
+                "partial": False,
+                "counts": {"en": {"PER": 2}, "de": {"LOC": 1}},
+            }
         ],
     }
 
@@ -119,6 +127,12 @@ def test_jsonl_is_one_line_that_reads_back(text: str) -> None:
     line = JsonlRenderer().item(predict(text), {"note": text})
     assert line.count("\n") == 1
     assert json.loads(line)["text"] == json.loads(line)["note"] == text
+
+
+def test_a_part_of_a_known_mention_is_called_so() -> None:
+    part = KnownEntity(0, 3, "Ada Lovelace", {"en": {"PER": 2}}, inside=2, partial=True)
+    assert likeness(part) == "part"
+    assert likeness(KnownEntity(0, 3, "Adas", {"en": {"PER": 2}}, 0.857)) == "0.857"
 
 
 # -- CoNLL --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 from zlib import crc32
 
-from retrieveall.cli.render.marks import counts_line, route_line, stretches, visible
+from retrieveall.cli.render.marks import counts_line, likeness, route_line, stretches, visible
 from retrieveall.types import Entity, KnownEntity, Neighbour, Prediction
 
 __all__ = ["HtmlRenderer"]
@@ -122,4 +122,4 @@ def _tooltip(entity: Entity) -> str:
 
 
 def _known(known: KnownEntity) -> str:
-    return f"<li><bdi>{_safe(known.surface)}</bdi> {known.similarity:.3f}: {_safe(counts_line(known))}</li>"
+    return f"<li><bdi>{_safe(known.surface)}</bdi> {likeness(known)}: {_safe(counts_line(known))}</li>"

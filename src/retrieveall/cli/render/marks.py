@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from retrieveall.types import Entity, KnownEntity, Route
 
-__all__ = ["counts_line", "route_line", "shares", "stretches", "visible"]
+__all__ = ["counts_line", "likeness", "route_line", "shares", "stretches", "visible"]
 
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -57,6 +57,11 @@ def shares(weights: Mapping[str, float]) -> str:
     """``de 0.83, en 0.17``, the largest first."""
     ordered = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{name} {weight:.2f}" for name, weight in ordered)
+
+
+def likeness(known: KnownEntity) -> str:
+    """How much of a known mention stands in the text: its similarity, or ``part`` of it."""
+    return "part" if known.partial else f"{known.similarity:.3f}"
 
 
 def counts_line(known: KnownEntity) -> str:

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from retrieveall.cli.render.marks import counts_line, route_line, stretches, visible
+from retrieveall.cli.render.marks import counts_line, likeness, route_line, stretches, visible
 from retrieveall.types import Entity, KnownEntity, Neighbour, Prediction
 
 __all__ = ["TableRenderer"]
@@ -103,7 +103,7 @@ class TableRenderer:
             table.add_row(
                 str(known.start),
                 str(known.end),
-                f"{known.similarity:.3f}",
+                likeness(known),
                 Text(visible(known.surface)),
                 Text(visible(counts_line(known))),
             )
