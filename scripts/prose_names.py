@@ -37,8 +37,10 @@ def lines_with_names(model: RetrieveAll, path: Path, language: str) -> Iterator[
     with lzma.open(path, "rt", encoding="utf-8") as lines:
         short = (line.strip() for line in islice(lines, 0, None, 2) if len(line) <= LONGEST)
         while batch := list(islice((line for line in short if line), 256)):
-            for text, found in zip(batch, model.retrieve(batch), strict=True):
-                names = [(e.start, e.end, e.label) for e in found.entities if well_known(e, language)]
+            for text in batch:
+                # Whole mentions, whatever else a model is shown: the same lines and names for every model.
+                found = model.knowledge.known_entities(text, partial_matches=False)
+                names = [(e.start, e.end, e.label) for e in found if well_known(e, language)]
                 if names:
                     yield text, names
 
