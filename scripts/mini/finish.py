@@ -50,7 +50,7 @@ def main() -> None:
     with Transaction(args.model) as transaction:
         for language, calibration in calibrations.items():
             f1 = round(report.languages[language].f1, 4)
-            print(f"{language}: F1 {f1:.4f}, slope {calibration[0]:.3f}, intercept {calibration[1]:.3f}")
+            print(f"{language}: F1 {f1:.4f}, slope, intercept, length", *(f"{x:.3f}" for x in calibration))
             card = replace(pool.card(language), calibration=calibration, scores={"validation_f1": f1})
             transaction.path(f"adapters/{language}/{CARD_NAME}").write_bytes(card.to_bytes())
     if args.install:
