@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from retrieveall import Prediction, RetrieveAll
+from retrieveall import KnownEntity, Prediction, RetrieveAll
 
 SENTENCES = [
     "Ada Lovelace was born in London and worked with Charles Babbage.",
@@ -34,11 +34,16 @@ def show(console: Console, prediction: Prediction) -> None:
     route = prediction.route
     adapters = ", ".join(f"{name} {weight:.2f}" for name, weight in route.adapters.items()) or "none"
     console.print(Text(f"  adapters   {adapters} ({route.reason})", style="dim"))
-    known = ", ".join(f"{known.surface} → {known.label}" for known in prediction.knowledge.entities) or "none"
+    known = ", ".join(map(describe, prediction.knowledge.entities)) or "none"
     console.print(Text(f"  known      {known}", style="dim"))
     for neighbour in prediction.knowledge.neighbours[:1]:
         example = f"{neighbour.sentence.text} [{neighbour.language}, {neighbour.similarity:.2f}]"
         console.print(Text(f"  retrieved  {example}\n", style="dim"))
+
+
+def describe(known: KnownEntity) -> str:
+    """A known entity with its label; ``in`` where the text has only a part of it."""
+    return f"{'in ' if known.partial else ''}{known.surface} → {known.label}"
 
 
 def main() -> None:

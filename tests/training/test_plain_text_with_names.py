@@ -127,9 +127,8 @@ def test_what_is_trained_on_is_not_measured_on(tmp_path: Path) -> None:
     path = tmp_path / "en.txt.xz"
     with lzma.open(path, "wt", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
-    model = SimpleNamespace(
-        retrieve=lambda texts: [Knowledge(entities=(known(text, "Paris", "en"),)) for text in texts]
-    )
+    knowledge = SimpleNamespace(known_entities=lambda text, partial_matches: (known(text, "Paris", "en"),))
+    model = SimpleNamespace(knowledge=knowledge)
     measured = {text for text, _ in lines_with_names(model, path, "en")}
     assert measured
     assert not measured & set(training_lines(lines))
