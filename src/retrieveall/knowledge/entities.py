@@ -1,5 +1,5 @@
-"""Known mentions in a text: exact matches of word sequences, then matches that differ in case or endings, then words
-that are only a part of known mentions.
+"""Known mentions in a text: exact matches of word sequences, then words that are only a part of known mentions, then
+matches that differ in case or endings.
 
 Knows words, labels and counts; not vectors, and not where the sentences are stored. Whatever is left out of a
 lookup is left out as if the index had been built without it.
