@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from retrieveall.data.segmentation import segment
 from retrieveall.knowledge.mentions import MIN_COMMON, MentionCounts, mentions, outside
-from retrieveall.knowledge.parts import Parts, parts_of
+from retrieveall.knowledge.parts import Parts, has_long_words, parts_of
 from retrieveall.knowledge.phrases import BREAK, Phrases
-from retrieveall.knowledge.stems import endings, similarity, spellings, stem
+from retrieveall.knowledge.stems import similarity, spellings, stem
 from retrieveall.knowledge.surfaces import Surface
 from retrieveall.types import KnownEntity, Sentence, Word
 
@@ -28,7 +28,6 @@ __all__ = ["EntityIndex"]
 _NOISE = 3  # words that stand outside of mentions more than this many times as often as inside are no name
 _FOLDED = 0.95  # similarity of a match that differs in case only
 _MAX_NEAR_WORDS = 6
-_MAX_ENDINGS = 2  # letters by which a single word and a near one may differ in all; with more it is another name
 _PART = 4  # a word that stands in longer mentions more than this many times as often as alone is taken for a part
 _PART_NOISE = 1  # what _NOISE is, for parts
 _EDGE_COUNT = 2  # a part of several words, which are characters then, may occur by chance: it counts from this many
@@ -104,9 +103,8 @@ class EntityIndex:
 
     def surface(self, number: int) -> tuple[str, Surface]:
         """Language and surface of a number."""
-        place = bisect_right(self._starts, number) - 1
-        language = self._languages[place]
-        return language, self._counts[language].surfaces[number - self._starts[place]]
+        language, row = self._row(number)
+        return language, self._counts[language].surfaces[row]
 
     def part_counts(self, part: str) -> Mapping[str, Mapping[str, int]]:
         """The mentions of which ``part`` is a part, by language and label."""
@@ -114,10 +112,8 @@ class EntityIndex:
         if known is None:
             known = {}
             for number in self._parts.numbers(part):
-                place = bisect_right(self._starts, number) - 1
-                language = self._languages[place]
-                counts = self._counts[language].surfaces.counts(number - self._starts[place])
-                known.setdefault(language, Counter()).update(counts)
+                language, row = self._row(number)
+                known.setdefault(language, Counter()).update(self._counts[language].surfaces.counts(row))
             self._part_counts[part] = known
         return known
 
@@ -137,6 +133,11 @@ class EntityIndex:
                     left -= removed[language].words[word]
                 total += left if left >= MIN_COMMON else 0
         return total
+
+    def _row(self, number: int) -> tuple[str, int]:
+        """Language of a surface, and its row there."""
+        place = bisect_right(self._starts, number) - 1
+        return self._languages[place], number - self._starts[place]
 
     @functools.cached_property
     def _common(self) -> Counter[str]:
@@ -164,7 +165,7 @@ class EntityIndex:
         for number, key in enumerate(self._keys()):
             words = key.split(BREAK)
             # Where every word is one character, as in Chinese, there are no endings.
-            if len(words) <= _MAX_NEAR_WORDS and len(key) >= 2 * len(words):
+            if len(words) <= _MAX_NEAR_WORDS and has_long_words(len(key), len(words)):
                 yield BREAK.join([stem(word) for word in words]), number
 
     def _removed(self, sentences: Sequence[Sentence]) -> dict[str, _Removed]:
@@ -276,7 +277,7 @@ class _View:
             if self._languages is None or language in self._languages:
                 gone = self._removed.get(language)
                 less = gone.parts.get(part, Counter()) if gone else Counter()
-                left = {label: n - less[label] for label, n in by_label.items() if n > less[label]}
+                left = _left(by_label, less)
                 if left:
                     kept[language] = left
         return kept
@@ -317,8 +318,6 @@ class _View:
             return 1.0
         if self._folded[first:last] == key.casefold().split(BREAK):
             return _FOLDED
-        if len(words) == 1 and endings(words[0], known[0]) > _MAX_ENDINGS:
-            return 0.0
         return similarity(words, known)
 
     def _counts(self, key: str, surfaces: Mapping[str, Surface]) -> tuple[dict[str, Mapping[str, int]], int]:
@@ -331,9 +330,7 @@ class _View:
                 counts[language] = surface.counts
                 outside += surface.outside
                 continue
-            less = gone.mentions.get(key, Counter())
-            left = {label: n - less[label] for label, n in surface.counts.items()}
-            left = {label: n for label, n in left.items() if n > 0}
+            left = _left(surface.counts, gone.mentions.get(key, Counter()))
             if left:
                 counts[language] = left
                 outside += surface.outside - gone.phrases[key.casefold()]
@@ -342,6 +339,11 @@ class _View:
 
 def _total(counts: Mapping[str, Mapping[str, int]]) -> int:
     return sum(sum(by_label.values()) for by_label in counts.values())
+
+
+def _left(counts: Mapping[str, int], less: Counter[str]) -> dict[str, int]:
+    """``counts`` minus ``less``, without what is nothing then."""
+    return {label: n - less[label] for label, n in counts.items() if n > less[label]}
 
 
 def _leftmost_longest(matches: Iterable[_Match], free: list[bool]) -> list[_Match]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from retrieveall.knowledge.phrases import BREAK
 
-__all__ = ["Parts", "parts_of"]
+__all__ = ["Parts", "has_long_words", "parts_of"]
 
 _CHARACTERS = (2, 3, 4)  # how many of them a beginning or an end has
 
@@ -25,7 +25,7 @@ def parts_of(key: str) -> set[str]:
     words = key.split(BREAK)
     if len(words) == 1:
         return set()
-    if _has_long_words(len(key), len(words)):
+    if has_long_words(len(key), len(words)):
         return {word for word in words if len(word) > 1 and any(map(str.isalpha, word))}
     return _edges(words)
 
@@ -45,7 +45,7 @@ class Parts:
         numbers: list[int] = []
         for number, key in enumerate(keys):
             count = key.count(BREAK) + 1
-            if count > 1 and not _has_long_words(len(key), count):
+            if count > 1 and not has_long_words(len(key), count):
                 for edge in _edges(key.split(BREAK)):
                     self._first.add(edge.partition(BREAK)[0])
                     codes.append(self._codes.setdefault(edge, len(self._codes)))
@@ -83,7 +83,7 @@ class Parts:
                         yield first, last
 
 
-def _has_long_words(characters: int, words: int) -> bool:
+def has_long_words(characters: int, words: int) -> bool:
     """Whether the words of a key of so many characters are more than single characters."""
     return characters >= 2 * words
 

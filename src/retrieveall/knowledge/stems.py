@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["endings", "similarity", "spellings", "stem"]
+__all__ = ["similarity", "spellings", "stem"]
 
 _LETTERS = 4  # that two near words have in common at least
 _SYLLABLES = 2  # the same where a letter is a syllable (Hangul)
 _KNOWN_ENDING = 2  # letters of the known word, at most, that follow the common beginning
 _ENDING = 3  # the same for the word in the text
+_ENDINGS = 2  # letters of both together, where the known name is a single word; with more it is another name
 
 
 def stem(word: str) -> str:
@@ -47,13 +48,9 @@ def similarity(words: Sequence[str], known: Sequence[str]) -> float:
             return 0.0
         common += alike
         total += len(word) + len(other)
+    if len(words) == 1 and total - 2 * common > _ENDINGS:
+        return 0.0
     return 2 * common / total
-
-
-def endings(word: str, known: str) -> int:
-    """How many letters of the two words, taken together, follow the beginning that they have in common."""
-    alike = next((i for i, (a, b) in enumerate(zip(word, known, strict=False)) if a != b), min(len(word), len(known)))
-    return len(word) + len(known) - 2 * alike
 
 
 def _least(word: str) -> int:
