@@ -10,6 +10,9 @@ retrieval:
 - shared: one adapter for all languages, of the rank of all of theirs together;
 - plain: an adapter a language, trained and run without knowledge.
 
+With ``--unaided`` the backbone too is another one: from masked words on, all of the shipped model's joint tagging, the
+same sentences in as many steps, but never with knowledge; then adapters as for "plain".
+
 With ``--low-resource 100`` two languages are cut to that many sentences, which a backbone of its own, trained on the
 other six, has never seen a label of; an adapter of their own is compared with one that all eight share.
 Every step leaves a file behind and is not done again.
@@ -24,7 +27,7 @@ from itertools import groupby
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "mini"))
-from steps import LANGUAGES, Step, do, script, swapped  # type: ignore[import-not-found]
+from steps import LANGUAGES, Step, do, joint_tagging, script, swapped  # type: ignore[import-not-found]
 
 CUT = ("de", "ko")
 """The languages that are cut: one whose words others share, one in a script of its own."""
@@ -55,23 +58,44 @@ def created(panx: Path, args: argparse.Namespace, model: Path, backbone: Path, k
 
 def shared_and_plain(args: argparse.Namespace) -> list[Step]:
     """Own adapters against a shared one, and knowledge against none."""
-    build, out = args.build, args.out
-    data, everyone = ["--data", build / "prepared", *swapped(build)], ",".join(LANGUAGES)
+    build, out, everyone = args.build, args.out, ",".join(LANGUAGES)
     own = (args.panx, args, out / "shared", build / "tags", build / "knowledge", "--name", "one shared adapter")
-    plain = (args.panx, args, out / "plain", build / "tags", build / "knowledge", "--name", "no knowledge")
-    passes = ["--passes", args.passes]
+    shared_rank = ["--passes", args.passes, "--rank", args.rank * len(LANGUAGES)]
     return [
         created(*own),
-        trained(args, out / "shared", everyone, data, *passes, "--rank", args.rank * len(LANGUAGES)),
+        trained(args, out / "shared", everyone, corpora(build), *shared_rank),
         measured(args.panx, out / "shared", out / "shared.json", args.sentences, everyone),
-        created(*plain, "--no-knowledge"),
-        *(
-            trained(args, out / "plain", language, data, *passes, "--rank", args.rank, "--knowledge", 1, 0, 0)
-            for language in LANGUAGES
-        ),
-        measured(args.panx, out / "plain", out / "plain.json", args.sentences, everyone),
+        *without_knowledge(args, out / "plain", build / "tags", "no knowledge"),
         measured(args.panx, build / "model", out / "own.json", args.sentences, everyone),
     ]
+
+
+def corpora(build: Path) -> list[object]:
+    """The arguments for the training data of the shipped model."""
+    return ["--data", build / "prepared", *swapped(build)]
+
+
+def without_knowledge(args: argparse.Namespace, model: Path, backbone: Path, name: str) -> list[Step]:
+    """A model with adapters that were trained, and are run, without knowledge, and its scores."""
+    options = ["--passes", args.passes, "--rank", args.rank, "--knowledge", 1, 0, 0]
+    return [
+        created(args.panx, args, model, backbone, args.build / "knowledge", "--name", name, "--no-knowledge"),
+        *(trained(args, model, language, corpora(args.build), *options) for language in LANGUAGES),
+        measured(args.panx, model, model.with_suffix(".json"), args.sentences, ",".join(LANGUAGES)),
+    ]
+
+
+def unaided(args: argparse.Namespace) -> list[Step]:
+    """Knowledge against none where the backbone has never seen any either."""
+    build, out = args.build, args.out
+    folders = [out / "unaided-first", out / "unaided-second", out / "unaided-tags"]
+    # Without knowledge a sentence takes half of the tokens: half of the rows hold as many sentences a step.
+    tagging = ["--tokenizer", build / "tokenizer", "--rows", 15, "--row-length", 128, "--workers", args.workers,
+               "--knowledge", 1, 0, 0]  # fmt: skip
+    rounds = joint_tagging(
+        build / "words", folders, (80, 26, 43), *corpora(build), *tagging, name="joint tagging without knowledge"
+    )
+    return [*rounds, *without_knowledge(args, out / "unaided", folders[-1], "no knowledge from masked words on")]
 
 
 def cut_corpora(panx: Path, target: Path, sentences: int) -> None:
@@ -133,6 +157,8 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16, help="of one language's adapter")
     parser.add_argument("--passes", type=float, default=1.5, help="of the shipped adapters")
     parser.add_argument("--low-resource", type=int, metavar="SENTENCES", help="that experiment instead of the others")
+    parser.add_argument("--unaided", action="store_true", help="that experiment instead of the others")
+    parser.add_argument("--workers", type=int, default=2, help="processes of its longest steps, one a core")
     parser.add_argument("--six-steps", type=int, default=1000, help="of the backbone for --low-resource")
     parser.add_argument("--plan", action="store_true", help="print the steps and their cost, do nothing")
     args = parser.parse_args()
@@ -140,7 +166,8 @@ def main() -> None:
         sys.exit(f"expected the folder of a finished scripts/mini/build.py at {args.build}; build the model first")
     if args.low_resource and not args.plan:
         cut_corpora(args.panx, args.out / f"low-{args.low_resource}" / "panx", args.low_resource)
-    do(low_resource(args) if args.low_resource else shared_and_plain(args), only_plan=args.plan)
+    chosen = low_resource if args.low_resource else unaided if args.unaided else shared_and_plain
+    do(chosen(args), only_plan=args.plan)
 
 
 if __name__ == "__main__":

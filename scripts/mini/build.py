@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from steps import LANGUAGES, Step, do, script, swapped  # type: ignore[import-not-found]
+from steps import LANGUAGES, Step, do, joint_tagging, script, swapped  # type: ignore[import-not-found]
 
 
 def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
@@ -25,8 +25,7 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
     rows: list[object] = ["--rows", 30, "--row-length", 128]
     # Steps and not minutes, so that a slower machine ends with as good a model.
     several = [*rows, "--workers", workers]
-    tagging = ["--data", out / "prepared", *swapped(out), *tokenizer, *several, "--dropout", 0.15,
-               "--word-dropout", 0.08, "--knowledge", 0.15, 0.4, 0.45]  # fmt: skip
+    tagging = ["--data", out / "prepared", *swapped(out), *tokenizer, *several, "--knowledge", 0.15, 0.4, 0.45]
 
     def step(name: str, minutes: float, output: str, program: str, *arguments: object) -> Step:
         return Step(name, minutes, out / output, script(program, *arguments))
@@ -48,15 +47,7 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
         step("prompts", 5, "prepared/ko/train.full.safetensors", "prepare.py", *prompts, "--out", out / "prepared"),
         step("prompts with mentions swapped", 4, "swapped/ko/train.full.safetensors", "prepare.py", *prompts,
              "--swap", 0.7, "--out", out / "swapped"),
-        step("joint tagging", 137, "tags-first/model.safetensors", "backbone.py", "tags", "--start", out / "words",
-             *tagging, "--steps", 15000, "--out", out / "tags-first"),
-        # It had not learnt all it could: again, from a lower rate, and again.
-        step("joint tagging, second round", 44, "tags-second/model.safetensors", "backbone.py", "tags",
-             "--start", out / "tags-first", *tagging, "--steps", 4800, "--lr", 6e-4, "--seed", 14,
-             "--out", out / "tags-second"),
-        step("joint tagging, third round", 78, "tags/model.safetensors", "backbone.py", "tags",
-             "--start", out / "tags-second", *tagging, "--steps", 8000, "--lr", 8e-4, "--seed", 15,
-             "--out", out / "tags"),
+        *joint_tagging(out / "words", [out / "tags-first", out / "tags-second", out / "tags"], (137, 44, 78), *tagging),
         step("model folder", 0.5, "model/retrieveall.yaml", "adapters.py", "create", *corpora, *tokenizer,
              "--backbone", out / "tags", "--knowledge", out / "knowledge", "--out", out / "model"),
         *(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["LANGUAGES", "Step", "do", "script", "swapped"]
+__all__ = ["LANGUAGES", "Step", "do", "joint_tagging", "script", "swapped"]
 
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "es", "fr", "ru", "de", "zh", "ja", "ko")
@@ -38,6 +38,29 @@ def script(name: str, *arguments: object) -> list[str]:
 def swapped(build: Path) -> list[object]:
     """The arguments for the data of ``build`` with mentions swapped."""
     return ["--swapped", build / "swapped", "--swap", SWAPPED_SHARE]
+
+
+ROUNDS = (("", 15000, 1e-3, 13), (", second round", 4800, 6e-4, 14), (", third round", 8000, 8e-4, 15))
+"""Joint tagging of the shipped model: steps, rate and seed. After the first two it had not learnt all it could."""
+
+
+def joint_tagging(
+    start: Path, folders: Sequence[Path], minutes: Sequence[float], *arguments: object, name: str = "joint tagging"
+) -> list[Step]:
+    """The rounds of joint tagging: the first begins from the model in ``start``, each leaves one in its of ``folders``.
+
+    Args:
+        minutes: of each round.
+        arguments: of ``backbone.py tags``, the same in every round.
+    """
+    steps = []
+    for folder, cost, (which, count, rate, seed) in zip(folders, minutes, ROUNDS, strict=True):
+        command = script("backbone.py", "tags", "--start", start, *arguments, "--dropout", 0.15,
+                         "--word-dropout", 0.08, "--steps", count, "--lr", rate, "--seed", seed,
+                         "--out", folder)  # fmt: skip
+        steps.append(Step(name + which, cost, folder / "model.safetensors", command))
+        start = folder
+    return steps
 
 
 def do(steps: Sequence[Step], *, only_plan: bool = False) -> None:
