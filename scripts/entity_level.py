@@ -17,15 +17,17 @@ from retrieveall.data import read_corpus
 from retrieveall.model_folder import ModelFolder
 from retrieveall.types import KnownEntity
 
-KINDS = ("exact", "mostly inside others", "partial", "near")
+KINDS = ("exact", "exact, doubtful", "mostly inside others", "partial", "partial, doubtful", "near")
+DOUBTFUL = 0.75
+"""Words that are a mention, or in one, in less than this share of the places where they stand."""
 
 
 def kind(known: KnownEntity) -> str:
-    if known.partial:
-        return "partial"
     if known.similarity < 1:
         return "near"
-    return "mostly inside others" if known.inside > sum(known.label_counts().values()) else "exact"
+    if known.mostly_inside and not known.partial:
+        return "mostly inside others"
+    return ("partial" if known.partial else "exact") + (", doubtful" if known.mention_share < DOUBTFUL else "")
 
 
 def percent(part: int, whole: int) -> str:
@@ -58,6 +60,8 @@ def main() -> None:
                 seen[kind(known)][where] += 1
         for name, counts in seen.items():
             total = counts["whole"] + counts["inside"] + counts["none"]
+            if not total:
+                continue
             shares = [
                 f"{percent(counts[where], total)}% ({percent(counts[f'{where} right'], counts[where])})"
                 for where in ("whole", "inside")

@@ -88,13 +88,9 @@ def without_knowledge(args: argparse.Namespace, model: Path, backbone: Path, nam
 def unaided(args: argparse.Namespace) -> list[Step]:
     """Knowledge against none where the backbone has never seen any either."""
     build, out = args.build, args.out
-    folders = [out / "unaided-first", out / "unaided-second", out / "unaided-tags"]
-    # Without knowledge a sentence takes half of the tokens: half of the rows hold as many sentences a step.
-    tagging = ["--tokenizer", build / "tokenizer", "--rows", 15, "--row-length", 128, "--workers", args.workers,
-               "--knowledge", 1, 0, 0]  # fmt: skip
-    rounds = joint_tagging(
-        build / "words", folders, (80, 26, 43), *corpora(build), *tagging, name="joint tagging without knowledge"
-    )
+    folders = [out / "unaided-first", out / "unaided-second", out / "unaided-third", out / "unaided-tags"]
+    tagging = [*corpora(build), "--tokenizer", build / "tokenizer", "--workers", args.workers]
+    rounds = joint_tagging(build / "words", folders, (80, 26, 43, 55), *tagging, knowledge=False)
     return [*rounds, *without_knowledge(args, out / "unaided", folders[-1], "no knowledge from masked words on")]
 
 

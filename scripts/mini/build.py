@@ -23,9 +23,8 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
     plain = ["--negatives", out / "negatives", "--positives", out / "positives"]
     prompts = [*corpora, *tokenizer, "--knowledge", out / "knowledge", *plain]
     rows: list[object] = ["--rows", 30, "--row-length", 128]
-    # Steps and not minutes, so that a slower machine ends with as good a model.
-    several = [*rows, "--workers", workers]
-    tagging = ["--data", out / "prepared", *swapped(out), *tokenizer, *several, "--knowledge", 0.15, 0.4, 0.45]
+    tagging = ["--data", out / "prepared", *swapped(out), *tokenizer, "--workers", workers]
+    rounds = [out / "tags-first", out / "tags-second", out / "tags-third", out / "tags"]
 
     def step(name: str, minutes: float, output: str, program: str, *arguments: object) -> Step:
         return Step(name, minutes, out / output, script(program, *arguments))
@@ -36,9 +35,10 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
              "--out", out / "vectors.safetensors"),
         step("text", 1, "text.safetensors", "text.py", *corpora, *text, *tokenizer, "--share", 0.5,
              "--out", out / "text.safetensors"),
+        # By steps and not minutes, like joint tagging, so that a slower machine ends with as good a model.
         step("masked words", 50, "words/model.safetensors", "backbone.py", "words",
              "--data", out / "text.safetensors", *tokenizer, "--vectors", out / "vectors.safetensors",
-             "--dropout", 0.0, *several, "--steps", 5200, "--out", out / "words"),
+             "--dropout", 0.0, *rows, "--workers", workers, "--steps", 5200, "--out", out / "words"),
         step("sentences without entities", 1, "negatives/ko.jsonl", "negatives.py", *corpora, *text,
              "--out", out / "negatives", "--held-out-dir", out / "prose"),
         step("knowledge", 1, "knowledge/zh/vectors.safetensors", "knowledge.py", *corpora, "--out", out / "knowledge"),
@@ -47,7 +47,7 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
         step("prompts", 5, "prepared/ko/train.full.safetensors", "prepare.py", *prompts, "--out", out / "prepared"),
         step("prompts with mentions swapped", 4, "swapped/ko/train.full.safetensors", "prepare.py", *prompts,
              "--swap", 0.7, "--out", out / "swapped"),
-        *joint_tagging(out / "words", [out / "tags-first", out / "tags-second", out / "tags"], (137, 44, 78), *tagging),
+        *joint_tagging(out / "words", rounds, (137, 44, 78, 78), *tagging),
         step("model folder", 0.5, "model/retrieveall.yaml", "adapters.py", "create", *corpora, *tokenizer,
              "--backbone", out / "tags", "--knowledge", out / "knowledge", "--out", out / "model"),
         *(

@@ -72,7 +72,9 @@ class KnownEntity:
     ``counts`` maps language to label to the number of training mentions. ``similarity`` is 1.0 for an exact
     match and less for a near one, whose ``surface`` then differs from ``text[start:end]``. ``inside`` is the number of
     training mentions of which these words are only a part, where that was looked for. If ``partial``, they are mostly
-    that: ``counts`` are those of all mentions with these words, ``surface`` is one of them.
+    that: ``counts`` are those of all mentions with these words, ``surface`` is one of them. ``outside`` is how often
+    the words stand in the training data without touching a mention; 0 for parts of several words, where it is not
+    counted.
     """
 
     start: int
@@ -82,6 +84,7 @@ class KnownEntity:
     similarity: float = 1.0
     inside: int = 0
     partial: bool = False
+    outside: int = 0
 
     def label_counts(self) -> dict[str, int]:
         """Counts per label, summed over languages."""
@@ -96,6 +99,19 @@ class KnownEntity:
         """The most frequent label; ties go to the alphabetically first."""
         total = self.label_counts()
         return min(total, key=lambda label: (-total[label], label))
+
+    @property
+    def mostly_inside(self) -> bool:
+        """Whether the words are more often a part of mentions than a mention."""
+        return self.inside > (0 if self.partial else sum(self.label_counts().values()))
+
+    @property
+    def mention_share(self) -> float:
+        """How many of the places where the words stand are a mention, or in one: the "keyphraseness" of Mihalcea and
+        Csomai (2007), from 0 to 1.
+        """
+        mentions = sum(self.label_counts().values()) + (0 if self.partial else self.inside)
+        return mentions / (mentions + self.outside) if mentions else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,7 @@ def test_jsonl_explains() -> None:
                 "surface": "Ada",
                 "similarity": 0.9,
                 "inside": 0,
+                "outside": 0,
                 "partial": False,
                 "counts": {"en": {"PER": 2}, "de": {"LOC": 1}},
             }

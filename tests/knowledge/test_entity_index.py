@@ -153,6 +153,18 @@ def test_common_words_inside_names_are_no_partial_matches() -> None:
     assert spans(index_of(seen, *often).lookup("von Bank", partial_matches=True)) == [(4, 8)]
 
 
+def test_a_match_knows_how_often_its_words_are_no_mention() -> None:
+    seen = tagged("[LOC Bar] und [LOC Bar le Duc]", id="0")
+    often = [tagged("er kommt zur Bar le Duc", id=str(i)) for i in range(1, 3)]
+    index = index_of(seen, tagged("[LOC Pont du Duc]", id="3"), *often)
+    assert [(known.surface, known.outside) for known in index.lookup("Bar le Duc")] == [("Bar le Duc", 2)]
+    assert [(known.surface, known.outside) for known in index.lookup("zur Bar")] == [("Bar", 2)]
+    (part,) = index.lookup("Duc", partial_matches=True)
+    assert (part.surface, part.partial, part.outside) == ("Bar le Duc", True, 2)
+    (less,) = index.lookup("Bar le Duc", leave_out=often[:1])
+    assert less.outside == 1
+
+
 def test_beginnings_and_ends_of_names_written_without_spaces_are_partial_matches() -> None:
     index = index_of(
         tagged("[ORG 東京大学] は", "ja"), tagged("[ORG 京都大学] は", "ja"), tagged("[LOC 大阪駅前] は", "ja")

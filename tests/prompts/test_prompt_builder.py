@@ -96,7 +96,7 @@ def test_parts_of_names_have_signs_of_their_own_and_come_last() -> None:
 
 
 def shown(build: PromptBuilder, *entities: KnownEntity) -> str:
-    """The entity examples of a prompt of ``mini.v1``."""
+    """The entity examples of a prompt of ``mini.v1`` or ``mini.v2``."""
     return build.build(TEXT, Knowledge((), entities)).render(TEXT).removeprefix("<|entity|>").partition("<|task|>")[0]
 
 
@@ -108,6 +108,18 @@ def test_strength_tells_how_often_a_name_was_seen() -> None:
     assert [prompt.render("") for prompt in shown] == [
         f"<|entity|>UlmLOC{sign}<|item|><|task|>" for sign in ("", "+", "+", "++", "++")
     ]
+
+
+def test_doubt_tells_how_often_the_words_are_no_mention() -> None:
+    """Signs from a quarter and from half of all occurrences on; mentions of which the words are a part are none."""
+    ulm, other = {"de": {"LOC": 3}}, {"de": {"PER": 3}}
+    build = builder("mini.v2")
+    for outside, sign in ((0, ""), (1, ""), (2, "-"), (3, "-"), (4, "--")):
+        assert shown(build, KnownEntity(18, 21, "Ulm", ulm, outside=outside)) == f"UlmLOC+{sign}<|item|>"
+        assert shown(builder("mini.v1"), KnownEntity(18, 21, "Ulm", ulm, outside=outside)) == "UlmLOC+<|item|>"
+    assert shown(build, KnownEntity(18, 21, "Ulm", ulm, inside=9, outside=4)) == "UlmLOC~<|item|>"
+    part = KnownEntity(10, 14, "Anna Ort", other, inside=3, partial=True, outside=4)
+    assert shown(build, part) == "AnnaPER*--<|item|>"
 
 
 class TestBudget:

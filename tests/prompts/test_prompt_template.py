@@ -20,14 +20,14 @@ GOOD = {
 
 
 def test_every_shipped_template_loads_under_its_own_name() -> None:
-    assert {"mini.v1", "plain.v1"} <= set(available_templates())
+    assert {"mini.v1", "mini.v2", "plain.v1"} <= set(available_templates())
     for version in available_templates():
         assert load_template(version).version == version
 
 
 @pytest.mark.parametrize("name", ["nope.v1", "../config", "mini", "", "mini.v1.yaml", "x" * 10_000])
 def test_an_unknown_template_is_one_short_line(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"mini\.v1, plain\.v1") as caught:
+    with pytest.raises(ConfigError, match=r"mini\.v1, mini\.v2, plain\.v1") as caught:
         load_template(name)
     assert len(str(caught.value)) < 300
 

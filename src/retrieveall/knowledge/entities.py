@@ -201,6 +201,7 @@ class _Match(NamedTuple):
     similarity: float
     form: str
     counts: Mapping[str, Mapping[str, int]]
+    outside: int = 0
     inside: int = 0
     partial: bool = False
 
@@ -210,7 +211,7 @@ class _Match(NamedTuple):
         return (-self.similarity, -_total(self.counts), self.form)
 
 
-_Reading = tuple[float, str, Mapping[str, Mapping[str, int]]]  # similarity, form and counts of a match
+_Reading = tuple[float, str, Mapping[str, Mapping[str, int]], int]  # similarity, form, counts and outside of a match
 
 
 class _View:
@@ -245,12 +246,14 @@ class _View:
         part = BREAK.join(self._words[first:last])
         counts = self._part_counts(part)
         total = _total(counts)
+        outside = 0
         if last - first > 1:
             labels: Counter[str] = sum((Counter(by_label) for by_label in counts.values()), Counter())
             good = total >= _EDGE_COUNT and max(labels.values()) >= _EDGE_SHARE * total
         else:
-            good = total > 0 and self._common(first) <= _PART_NOISE * total
-        return _Match(first, last, 1.0, self._whole(part), counts, total, partial=True) if good else None
+            outside = self._common(first)
+            good = total > 0 and outside <= _PART_NOISE * total
+        return _Match(first, last, 1.0, self._whole(part), counts, outside, total, partial=True) if good else None
 
     def alone_or_part(self, match: _Match) -> _Match:
         """An exact match with what is known of it as a part of longer surfaces; where it is mostly that, as a part."""
@@ -309,7 +312,7 @@ class _View:
             if last - first == 1:
                 outside = self._common(first)
             if counts and outside <= _NOISE * _total(counts) and any(map(str.isalnum, key)):
-                yield alike, next(surfaces[language].form for language in counts), counts
+                yield alike, next(surfaces[language].form for language in counts), counts, outside
 
     def _alike(self, first: int, last: int, key: str) -> float:
         """1 for the same words, less for the same in another case or with other endings, 0 for others."""
@@ -360,4 +363,4 @@ def _known(match: _Match, words: Sequence[Word], text: str) -> KnownEntity:
     start, end = words[match.first].start, words[match.last - 1].end
     exact = match.similarity == 1.0 and not match.partial
     surface = text[start:end] if exact else match.form.replace(BREAK, "")
-    return KnownEntity(start, end, surface, match.counts, match.similarity, match.inside, match.partial)
+    return KnownEntity(start, end, surface, match.counts, match.similarity, match.inside, match.partial, match.outside)

@@ -23,6 +23,10 @@ UNSURE = "~"
 PARTIAL = ((0.8, "*"), (0.0, "?"))
 """For words that are only a part of known mentions: the least share of those that has the label, and its sign."""
 
+DOUBTS = ((0.75, ""), (0.5, "-"), (0.0, "--"))
+"""Least share of the places where the words stand that are a mention or in one, and its sign: in Japanese every third
+exact match is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -133,7 +137,7 @@ class PromptBuilder:
         count = sum(counts.values())
         if entity.partial:
             strength = next(sign for least, sign in PARTIAL if counts[entity.label] >= least * count)
-        elif entity.similarity < 1 or entity.inside > count:
+        elif entity.similarity < 1 or entity.mostly_inside:
             strength = UNSURE
         else:
             strength = next(sign for least, sign in STRENGTHS if count >= least)
@@ -144,6 +148,7 @@ class PromptBuilder:
             label=entity.label,
             count=str(count),
             strength=strength,
+            doubt=next(sign for least, sign in DOUBTS if entity.mention_share >= least),
         )
 
     def _context_example(self, sentence: Sentence) -> list[Piece]:

@@ -48,7 +48,7 @@ class _Task(BaseModel):
 
 _FIELDS = {
     "entity.prompt": set[str](),
-    "entity.example": {"mention", "surface", "label", "count", "strength"},
+    "entity.example": {"mention", "surface", "label", "count", "strength", "doubt"},
     "context.prompt": set[str](),
     "context.example": {"text", "marked", "entities"},
     "context.mention": {"mention", "label"},

@@ -70,7 +70,7 @@ def _dump(knowledge: Knowledge) -> str:
     entities = [
         [
             *(e.start, e.end, e.surface, {name: dict(counts) for name, counts in e.counts.items()}),
-            *(e.similarity, e.inside, e.partial),
+            *(e.similarity, e.inside, e.partial, e.outside),
         ]
         for e in knowledge.entities
     ]

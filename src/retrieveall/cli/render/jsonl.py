@@ -86,6 +86,7 @@ def _knowledge(knowledge: Knowledge) -> dict[str, Any]:
                 "surface": known.surface,
                 "similarity": round(known.similarity, DIGITS),
                 "inside": known.inside,
+                "outside": known.outside,
                 "partial": known.partial,
                 "counts": {language: dict(counts) for language, counts in known.counts.items()},
             }
