@@ -109,4 +109,7 @@ def _words(keys: Sequence[str]) -> tuple[_Numbers, _Numbers, list[str]]:
     good &= long[rows] & np.asarray(pc.match_substring_regex(words, r"\p{L}"))
     encoded = words.filter(pa.array(good)).dictionary_encode()
     dictionary: list[str] = encoded.dictionary.to_pylist()
-    return np.asarray(encoded.indices, dtype=np.int64), rows[good].astype(np.int64), dictionary
+    codes = np.array(encoded.indices, dtype=np.int64)
+    del table, split, words, encoded
+    pa.default_memory_pool().release_unused()  # 40 MB of the shipped model's surfaces, which Arrow would keep
+    return codes, rows[good].astype(np.int64), dictionary
