@@ -24,8 +24,8 @@ PARTIAL = ((0.8, "*"), (0.0, "?"))
 """For words that are only a part of known mentions: the least share of those that has the label, and its sign."""
 
 DOUBTS = ((0.75, ""), (0.5, "-"), (0.0, "--"))
-"""Least share of the places where the words stand that are a mention or in one, and its sign: in Japanese every third
-exact match is none."""
+"""Least share of the places where the words stand that are a mention or in one, and its sign: in Japanese two of
+five exact matches are doubtful, and fewer than half of those are an entity."""
 
 
 @dataclass(frozen=True, slots=True)
