@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sentences", type=int, default=2000, help="test sentences a language")
     parser.add_argument("--rank", type=int, default=16, help="of one language's adapter")
-    parser.add_argument("--passes", type=float, default=1.5, help="of the shipped adapters")
+    parser.add_argument("--passes", type=float, default=3, help="of the shipped adapters")
     parser.add_argument("--low-resource", type=int, metavar="SENTENCES", help="that experiment instead of the others")
     parser.add_argument("--unaided", action="store_true", help="that experiment instead of the others")
     parser.add_argument("--workers", type=int, default=2, help="processes of its longest steps, one a core")

@@ -53,7 +53,7 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
         *(
             step(f"adapter {language}", 3, f"model/adapters/{language}/adapter_card.json",
                  "packed_adapters.py", "--model", out / "model", "--languages", language, "--data", out / "prepared",
-                 *swapped(out), "--passes", 1.5, *rows, "--out", out / f"adapter-{language}")
+                 *swapped(out), "--passes", 3, *rows, "--out", out / f"adapter-{language}")
             for language in LANGUAGES
         ),
         step("temperature, calibrations, scores", 2, "shipped/retrieveall.yaml", "finish.py", *corpora,
