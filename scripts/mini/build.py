@@ -56,6 +56,8 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
                  *swapped(out), "--passes", 3, *rows, "--out", out / f"adapter-{language}")
             for language in LANGUAGES
         ),
+        step("strengths of adapters", 4, "strengths.json", "strengths.py", *corpora, "--model", out / "model",
+             "--out", out / "strengths.json"),
         step("temperature, calibrations, scores", 2, "shipped/retrieveall.yaml", "finish.py", *corpora,
              "--sentences", 1000, "--model", out / "model", "--install", out / "shipped"),
     ]  # fmt: skip
