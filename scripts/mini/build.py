@@ -51,7 +51,7 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
         step("model folder", 0.5, "model/retrieveall.yaml", "adapters.py", "create", *corpora, *tokenizer,
              "--backbone", out / "tags", "--knowledge", out / "knowledge", "--out", out / "model"),
         *(
-            step(f"adapter {language}", 3, f"model/adapters/{language}/adapter_card.json",
+            step(f"adapter {language}", 5, f"model/adapters/{language}/adapter_card.json",
                  "packed_adapters.py", "--model", out / "model", "--languages", language, "--data", out / "prepared",
                  *swapped(out), "--passes", 3, *rows, "--out", out / f"adapter-{language}")
             for language in LANGUAGES
