@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from retrieveall.data.segmentation import MAX_WORD, segment
@@ -101,6 +101,9 @@ CLUSTER = st.builds(
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.one_of(CLUSTER, st.just(" ")), max_size=20).map("".join).map(str.lstrip))
+@example("😀\u0e33\u200d😀")  # a spacing mark before the joiner: two clusters
+@example("😀\u200d\u200d😀")
+@example("😀\u0301\u200d😀")
 def test_clusters_are_those_of_unicode(text: str) -> None:
     """Reference: the regex package's ``\\X``, UAX 29 extended grapheme clusters."""
     clusters = [match.span() for match in regex.finditer(r"\X", text) if match[0] != " "]

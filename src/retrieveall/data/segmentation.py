@@ -43,8 +43,8 @@ _WORD = regex.compile(
     | {_CLUSTER}(?:{_EXTEND}{{0,31}}+(?<=[\u1039\u17d2]){_CLUSTER}){{0,2}}+{_EXTEND}{{0,31}}+
       # flags
     | \p{{Regional_Indicator}}{{1,2}}+{_EXTEND}{{0,31}}+
-      # emoji and their sequences
-    | {_EMOJI}{_EXTEND}{{0,15}}+(?:(?<=\u200d){_EMOJI}{_EXTEND}{{0,15}}+){{0,6}}+
+      # emoji and their sequences; a spacing mark before the joiner ends one
+    | {_EMOJI}(?:\p{{GCB=Extend}}{{0,14}}+\u200d{_EMOJI}){{0,6}}+{_EXTEND}{{0,15}}+
       # punctuation, symbols, the rest
     | [^\s\p{{Cc}}\p{{Cf}}\p{{Cs}}]{_EXTEND}{{0,{MAX_WORD - 1}}}+
     )""",
