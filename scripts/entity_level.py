@@ -15,11 +15,10 @@ from pathlib import Path
 
 from retrieveall.data import read_corpus
 from retrieveall.model_folder import ModelFolder
+from retrieveall.prompts.builder import DOUBTS
 from retrieveall.types import KnownEntity
 
 KINDS = ("exact", "exact, doubtful", "mostly inside others", "partial", "partial, doubtful", "near")
-DOUBTFUL = 0.75
-"""Words that are a mention, or in one, in less than this share of the places where they stand."""
 
 
 def kind(known: KnownEntity) -> str:
@@ -27,7 +26,7 @@ def kind(known: KnownEntity) -> str:
         return "near"
     if known.mostly_inside and not known.partial:
         return "mostly inside others"
-    return ("partial" if known.partial else "exact") + (", doubtful" if known.mention_share < DOUBTFUL else "")
+    return ("partial" if known.partial else "exact") + (", doubtful" if known.mention_share < DOUBTS[0][0] else "")
 
 
 def percent(part: int, whole: int) -> str:

@@ -27,12 +27,10 @@ from itertools import groupby
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "mini"))
-from steps import LANGUAGES, Step, do, joint_tagging, script, swapped  # type: ignore[import-not-found]
+from steps import LANGUAGES, PASSES, RATE, Step, do, joint_tagging, script, training_data  # type: ignore[import-not-found]
 
 CUT = ("de", "ko")
 """The languages that are cut: one whose words others share, one in a script of its own."""
-RATE = 2e-3
-"""Learning rate of the shipped adapters."""
 
 
 def measured(panx: Path, model: Path, report: Path, sentences: int, languages: str, *more: str) -> Step:
@@ -69,14 +67,13 @@ def created(panx: Path, args: argparse.Namespace, model: Path, backbone: Path, k
 def shared_and_plain(args: argparse.Namespace) -> list[Step]:
     """Own adapters against a shared one, and knowledge against none."""
     build, out, everyone = args.build, args.out, ",".join(LANGUAGES)
-    own = (args.panx, args, out / "shared", build / "tags", build / "knowledge", "--name", "one shared adapter")
     # A change of the weights is the sum over the ranks: at the rate of the small adapters its loss rises for a thousand
     # steps (rank-stabilised LoRA, arXiv 2312.03732, divides by the root of the rank for this reason).
     rate = round(RATE / len(LANGUAGES) ** 0.5, 6)
     large = ["--passes", args.passes, "--rank", args.rank * len(LANGUAGES), "--lr", rate]
     return [
-        created(*own),
-        trained(args, out / "shared", everyone, corpora(build), *large),
+        created(args.panx, args, out / "shared", build / "tags", build / "knowledge", "--name", "one shared adapter"),
+        trained(args, out / "shared", everyone, training_data(build), *large),
         scaled(args.panx, out / "shared"),
         measured(args.panx, out / "shared", out / "shared.json", args.sentences, everyone),
         *without_knowledge(args, out / "plain", build / "tags", "no knowledge"),
@@ -84,17 +81,12 @@ def shared_and_plain(args: argparse.Namespace) -> list[Step]:
     ]
 
 
-def corpora(build: Path) -> list[object]:
-    """The arguments for the training data of the shipped model."""
-    return ["--data", build / "prepared", *swapped(build)]
-
-
 def without_knowledge(args: argparse.Namespace, model: Path, backbone: Path, name: str) -> list[Step]:
     """A model with adapters that were trained, and are run, without knowledge, and its scores."""
-    options = ["--passes", args.passes, "--rank", args.rank, "--lr", RATE, "--knowledge", 1, 0, 0]
+    options = ["--passes", args.passes, "--rank", args.rank, "--knowledge", 1, 0, 0]
     return [
         created(args.panx, args, model, backbone, args.build / "knowledge", "--name", name, "--no-knowledge"),
-        *(trained(args, model, language, corpora(args.build), *options) for language in LANGUAGES),
+        *(trained(args, model, language, training_data(args.build), *options) for language in LANGUAGES),
         scaled(args.panx, model),
         measured(args.panx, model, model.with_suffix(".json"), args.sentences, ",".join(LANGUAGES)),
     ]
@@ -104,7 +96,7 @@ def unaided(args: argparse.Namespace) -> list[Step]:
     """Knowledge against none where the backbone has never seen any either."""
     build, out = args.build, args.out
     folders = [out / "unaided-first", out / "unaided-second", out / "unaided-third", out / "unaided-tags"]
-    tagging = [*corpora(build), "--tokenizer", build / "tokenizer", "--workers", args.workers]
+    tagging = [*training_data(build), "--tokenizer", build / "tokenizer", "--workers", args.workers]
     rounds = joint_tagging(build / "words", folders, (80, 26, 43, 55), *tagging, knowledge=False)
     return [*rounds, *without_knowledge(args, out / "unaided", folders[-1], "no knowledge from masked words on")]
 
@@ -166,7 +158,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sentences", type=int, default=2000, help="test sentences a language")
     parser.add_argument("--rank", type=int, default=16, help="of one language's adapter")
-    parser.add_argument("--passes", type=float, default=3, help="of the shipped adapters")
+    parser.add_argument("--passes", type=float, default=PASSES, help="of the shipped adapters")
     parser.add_argument("--low-resource", type=int, metavar="SENTENCES", help="that experiment instead of the others")
     parser.add_argument("--unaided", action="store_true", help="that experiment instead of the others")
     parser.add_argument("--workers", type=int, default=2, help="processes of its longest steps, one a core")

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from steps import LANGUAGES, Step, do, joint_tagging, script, swapped  # type: ignore[import-not-found]
+from steps import LANGUAGES, PASSES, Step, do, joint_tagging, script, training_data  # type: ignore[import-not-found]
 
 
 def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
@@ -23,7 +23,7 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
     plain = ["--negatives", out / "negatives", "--positives", out / "positives"]
     prompts = [*corpora, *tokenizer, "--knowledge", out / "knowledge", *plain]
     rows: list[object] = ["--rows", 30, "--row-length", 128]
-    tagging = ["--data", out / "prepared", *swapped(out), *tokenizer, "--workers", workers]
+    tagging = [*training_data(out), *tokenizer, "--workers", workers]
     rounds = [out / "tags-first", out / "tags-second", out / "tags-third", out / "tags"]
 
     def step(name: str, minutes: float, output: str, program: str, *arguments: object) -> Step:
@@ -52,8 +52,8 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
              "--backbone", out / "tags", "--knowledge", out / "knowledge", "--out", out / "model"),
         *(
             step(f"adapter {language}", 5, f"model/adapters/{language}/adapter_card.json",
-                 "packed_adapters.py", "--model", out / "model", "--languages", language, "--data", out / "prepared",
-                 *swapped(out), "--passes", 3, *rows, "--out", out / f"adapter-{language}")
+                 "packed_adapters.py", "--model", out / "model", "--languages", language, *training_data(out),
+                 "--passes", PASSES, *rows, "--out", out / f"adapter-{language}")
             for language in LANGUAGES
         ),
         step("strengths of adapters", 4, "strengths.json", "strengths.py", *corpora, "--model", out / "model",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["LANGUAGES", "Step", "do", "joint_tagging", "script", "swapped"]
+__all__ = ["LANGUAGES", "PASSES", "RATE", "Step", "do", "joint_tagging", "script", "training_data"]
 
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "es", "fr", "ru", "de", "zh", "ja", "ko")
@@ -18,6 +18,12 @@ LANGUAGES = ("en", "es", "fr", "ru", "de", "zh", "ja", "ko")
 
 SWAPPED_SHARE = 0.4
 """Of the sentences a training sees, those whose mentions are replaced by others."""
+
+RATE = 2e-3
+"""Learning rate of adapters of the shipped rank."""
+
+PASSES = 3
+"""Of an adapter over its data."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,9 @@ def script(name: str, *arguments: object) -> list[str]:
     return [sys.executable, *start, *map(str, arguments)]
 
 
-def swapped(build: Path) -> list[object]:
-    """The arguments for the data of ``build`` with mentions swapped."""
-    return ["--swapped", build / "swapped", "--swap", SWAPPED_SHARE]
+def training_data(build: Path) -> list[object]:
+    """The arguments for the prepared sentences of ``build``, as they are and with mentions swapped."""
+    return ["--data", build / "prepared", "--swapped", build / "swapped", "--swap", SWAPPED_SHARE]
 
 
 class Round(NamedTuple):

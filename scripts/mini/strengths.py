@@ -42,17 +42,17 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model = RetrieveAll.from_pretrained(args.model, device="cpu")
     scores: dict[str, dict[float, float]] = {}
+    best: dict[str, float] = {}
     for language in model.languages:
         path = args.panx / language / "validation.tsv"
         sentences = list(islice(read_corpus(path, language=language), args.sentences))
         found = model.retrieve([sentence.text for sentence in sentences])
         tried = {each: round(score(model, sentences, found, {language: each}), 2) for each in STRENGTHS}
-        scores[language] = tried
-        print(language, max(tried, key=tried.__getitem__), tried, flush=True)
+        scores[language], best[language] = tried, max(tried, key=tried.__getitem__)
+        print(language, best[language], tried, flush=True)
     pool = AdapterPool(args.model)
     with Transaction(args.model) as transaction:
-        for language, tried in scores.items():
-            strength = max(tried, key=tried.__getitem__)
+        for language, strength in best.items():
             weights, card = pool.load(language), pool.card(language)
             alpha = round(strength * weights.shape.alpha, 2)
             scaled = LoraWeights(replace(weights.shape, alpha=alpha), weights.layers)

@@ -103,7 +103,7 @@ class KnownEntity:
     @property
     def mostly_inside(self) -> bool:
         """Whether the words are more often a part of mentions than a mention."""
-        return self.inside > (0 if self.partial else sum(self.label_counts().values()))
+        return self.partial or self.inside > sum(self.label_counts().values())
 
     @property
     def mention_share(self) -> float:
