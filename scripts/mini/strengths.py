@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from retrieveall import RetrieveAll
 from retrieveall.adapters import AdapterPool
 from retrieveall.adapters.weights import LoraWeights
 from retrieveall.data import read_corpus
-from retrieveall.storage import Transaction
+from retrieveall.storage import Transaction, write_atomic
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from levels import score  # type: ignore[import-not-found]
@@ -29,36 +30,53 @@ STRENGTHS = (1.0, 0.7, 0.4, 1.4)
 """Tried in this order; a later one has to be better."""
 
 
+def try_strengths(model: RetrieveAll, panx: Path, sentences: int) -> dict[str, dict[str, Any]]:
+    """By language the ``alpha`` of its adapter, the validation ``f1`` of every multiple of it, and the ``best`` one."""
+    pool = AdapterPool(model.folder.path)
+    tried = {}
+    for language in model.languages:
+        corpus = read_corpus(panx / language / "validation.tsv", language=language)
+        some = list(islice(corpus, sentences))
+        found = model.retrieve([sentence.text for sentence in some])
+        f1 = {each: round(score(model, some, found, {language: each}), 2) for each in STRENGTHS}
+        best = max(f1, key=f1.__getitem__)
+        tried[language] = {"alpha": pool.card(language).alpha, "f1": f1, "best": best}
+        print(language, best, f1, flush=True)
+    return tried
+
+
+def scale(folder: Path, alphas: dict[str, float]) -> None:
+    """Give the adapters of a model folder these alphas, all or none."""
+    pool = AdapterPool(folder)
+    with Transaction(folder) as transaction:
+        for language, alpha in alphas.items():
+            weights, card = pool.load(language), pool.card(language)
+            scaled = LoraWeights(replace(weights.shape, alpha=alpha), weights.layers)
+            target = transaction.replace_folder(f"adapters/{language}")
+            AdapterPool.save(target, scaled, replace(card, alpha=alpha))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--panx", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--sentences", type=int, default=1500, help="validation sentences a language, told")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, required=True, help="the scores, as JSON; written last")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="what was tried, as JSON; in its place once all is done"
+    )
     args = parser.parse_args()
     if args.out.exists():
         sys.exit(f"{args.out} is there: the adapters of {args.model} have been scaled already")
     torch.set_num_threads(args.threads)
-    model = RetrieveAll.from_pretrained(args.model, device="cpu")
-    scores: dict[str, dict[float, float]] = {}
-    best: dict[str, float] = {}
-    for language in model.languages:
-        path = args.panx / language / "validation.tsv"
-        sentences = list(islice(read_corpus(path, language=language), args.sentences))
-        found = model.retrieve([sentence.text for sentence in sentences])
-        tried = {each: round(score(model, sentences, found, {language: each}), 2) for each in STRENGTHS}
-        scores[language], best[language] = tried, max(tried, key=tried.__getitem__)
-        print(language, best[language], tried, flush=True)
-    pool = AdapterPool(args.model)
-    with Transaction(args.model) as transaction:
-        for language, strength in best.items():
-            weights, card = pool.load(language), pool.card(language)
-            alpha = round(strength * weights.shape.alpha, 2)
-            scaled = LoraWeights(replace(weights.shape, alpha=alpha), weights.layers)
-            folder = transaction.replace_folder(f"adapters/{language}")
-            AdapterPool.save(folder, scaled, replace(card, alpha=alpha))
-    args.out.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    part = args.out.with_name(f"{args.out.name}.part")
+    if part.exists():  # stopped while it scaled: alphas are what they are to be, however often they are written
+        tried = json.loads(part.read_text(encoding="utf-8"))
+    else:
+        tried = try_strengths(RetrieveAll.from_pretrained(args.model, device="cpu"), args.panx, args.sentences)
+        write_atomic(part, (json.dumps(tried, indent=1) + "\n").encode())
+    scale(args.model, {language: round(one["best"] * one["alpha"], 2) for language, one in tried.items()})
+    part.replace(args.out)
 
 
 if __name__ == "__main__":
