@@ -5,8 +5,7 @@
         --swapped runs/mini/swapped --swap 0.3 --passes 4 --out runs/mini/adapter-de
 
 One adapter is trained on all of ``--languages`` together and saved for each of them: name one language for an adapter
-of its own, several for one that they share, which ``--start`` lets others begin from. Checkpoints are in OUT; started
-again with the same arguments, it goes on.
+of its own, several for one that they share. Checkpoints are in OUT; started again with the same arguments, it goes on.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retrieveall.adapters import AdapterPool, backbone_fingerprint, read_adapter
+from retrieveall.adapters import AdapterPool, backbone_fingerprint
 from retrieveall.adapters.card import AdapterCard
 from retrieveall.adapters.weights import LoraLayer, LoraShape, LoraWeights
 from retrieveall.engines.encoding import TokenCodec
@@ -66,25 +65,6 @@ def adapt(model: nn.Module, rank: int, alpha: float, seed: int) -> dict[str, Ada
     return adapted
 
 
-def begin_from(adapted: dict[str, AdaptedLinear], start: LoraWeights) -> None:
-    """The values of another adapter, its scale folded into ``B``.
-
-    Raises:
-        SystemExit: it adapts other layers or has another rank.
-    """
-    shapes = {name: (module.lora_a.shape, module.lora_b.shape) for name, module in adapted.items()}
-    given = {name: (layer.a.shape, layer.b.shape) for name, layer in start.layers.items()}
-    if shapes != given:
-        rank = next(iter(shapes.values()))[0][0]
-        got = f"one of rank {start.shape.rank} for {len(given)} layers"
-        sys.exit(f"expected an adapter of rank {rank} for {len(shapes)} layers, got {got}; change --start or --rank")
-    with torch.no_grad():
-        for name, module in adapted.items():
-            layer = start.layers[name]
-            module.lora_a.copy_(layer.a)
-            module.lora_b.copy_(layer.b * (layer.scaling / module.scaling))
-
-
 class AdapterRun(Run):  # type: ignore[misc]
     """A run whose result is an adapter in a model folder."""
 
@@ -96,8 +76,6 @@ class AdapterRun(Run):  # type: ignore[misc]
         self.tag_ids = tag_token_ids(folder.config, TokenCodec(tokenizer, folder.config.decoder.spacing))
         self.mask_id = tokenizer.backend_tokenizer.token_to_id("<|mask|>")
         self._adapted = adapt(model, args.rank, args.alpha, args.seed)
-        if args.start:
-            begin_from(self._adapted, read_adapter(args.start))
         add_dropout(model, args.dropout)
         parameters = [p for p in model.parameters() if p.requires_grad]
         super().__init__(args, model, [{"params": parameters, "lr": args.lr, "weight_decay": args.decay}])
@@ -140,7 +118,6 @@ def main() -> None:
     parser.add_argument("--least-steps", type=int, default=0, help="for few sentences, whose passes are short")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--alpha", type=float, help="twice the rank if not given")
-    parser.add_argument("--start", type=Path, metavar="FOLDER", help="of an adapter of that rank to begin from")
     add_arguments(parser, lr=RATE, decay=0.0, dropout=0.15, word_dropout=0.08, rows=30, row_length=128,
                   checkpoint_minutes=4)  # fmt: skip
     parser.add_argument("--out", type=Path, required=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,39 +87,3 @@ def test_a_packed_adapter_is_what_the_engine_runs(
     assert (logits.argmax(dim=1) == torch.cat(gold)).float().mean() > 0.9, "it learnt nothing"
     assert len(found) > 1
     assert {path: path.read_bytes() for path in others} == others, "another language was written"
-
-
-def test_an_adapter_begins_from_another(
-    scripts: None,
-    model_copy: Path,
-    corpus: dict[str, list[Sentence]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import packed_adapters  # type: ignore[import-not-found]
-    import torch
-
-    from retrieveall.adapters import AdapterPool
-
-    _prepare(model_copy, "de", corpus["de"], tmp_path / "data")
-    start = tmp_path / "start"
-
-    def train(run: str, *more: str) -> None:
-        places = ["--model", str(model_copy), "--data", str(tmp_path / "data"), "--out", str(tmp_path / run)]
-        options = ["--languages", "de", "--rows", "2", "--row-length", "96", "--no-compile", "--no-bf16"]
-        monkeypatch.setattr(sys, "argv", ["packed_adapters.py", *places, *options, *more])
-        packed_adapters.main()
-
-    train("first", "--rank", "2", "--alpha", "4", "--passes", "5", "--lr", "0.02")
-    shutil.copytree(model_copy / "adapters" / "de", start)
-    before = AdapterPool(model_copy).load("de")
-    with pytest.raises(SystemExit, match="expected an adapter of rank 4 for 14 layers, got one of rank 2 for 14"):
-        train("wrong", "--rank", "4", "--start", str(start))
-    train("second", "--rank", "2", "--alpha", "10", "--passes", "0", "--lr", "0", "--start", str(start))
-    after = AdapterPool(model_copy).load("de")
-    assert after.shape.alpha == 10
-    for name, layer in before.layers.items():
-        new = after.layers[name]
-        same = layer.scaling * layer.b.float() @ layer.a.float()
-        assert same.abs().max() > 0.01
-        assert torch.allclose(new.scaling * new.b.float() @ new.a.float(), same, rtol=1e-2, atol=1e-4)
