@@ -3,8 +3,7 @@
     python scripts/experiments.py --panx DIR --build runs/mini --out runs/experiments
 
 DIR is that of ``make model``, ``--build`` the folder that it made. Every experiment trains on the same backbone and
-data for as many steps as the shipped adapters, and is measured on the first sentences of PAN-X test, routed by
-retrieval:
+data for as many steps as the shipped adapters, and is measured on PAN-X test, routed by retrieval:
 
 - own: the shipped model: an adapter a language, knowledge in the prompt;
 - shared: one adapter for all languages, of the rank of all of theirs together;
@@ -156,7 +155,7 @@ def main() -> None:
     parser.add_argument("--panx", type=Path, required=True, help="folder of LANG/train.tsv and test.tsv")
     parser.add_argument("--build", type=Path, required=True, help="what scripts/mini/build.py made")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--sentences", type=int, default=2000, help="test sentences a language")
+    parser.add_argument("--sentences", type=int, default=10000, help="test sentences a language")
     parser.add_argument("--rank", type=int, default=16, help="of one language's adapter")
     parser.add_argument("--passes", type=float, default=PASSES, help="of the shipped adapters")
     parser.add_argument("--low-resource", type=int, metavar="SENTENCES", help="that experiment instead of the others")

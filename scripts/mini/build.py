@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from steps import LANGUAGES, PASSES, Step, do, joint_tagging, script, training_data  # type: ignore[import-not-found]
 
 
-def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
-    """All of it, in order; minutes are those of docs/experiments.md."""
+def steps(panx: Path, lmtext: Path, out: Path, workers: int, share: float) -> list[Step]:
+    """All of it, in order, with ``share`` of the long trainings' steps; minutes are those of docs/experiments.md."""
     corpora = ["--panx", panx]
     text = ["--lmtext", lmtext]
     tokenizer = ["--tokenizer", out / "tokenizer"]
@@ -36,9 +36,10 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
         step("text", 1, "text.safetensors", "text.py", *corpora, *text, *tokenizer, "--share", 0.5,
              "--out", out / "text.safetensors"),
         # By steps and not minutes, like joint tagging, so that a slower machine ends with as good a model.
-        step("masked words", 50, "words/model.safetensors", "backbone.py", "words",
+        step("masked words", 50 * share, "words/model.safetensors", "backbone.py", "words",
              "--data", out / "text.safetensors", *tokenizer, "--vectors", out / "vectors.safetensors",
-             "--dropout", 0.0, *rows, "--workers", workers, "--steps", 5200, "--out", out / "words"),
+             "--dropout", 0.0, *rows, "--workers", workers,
+             "--steps", max(1, round(share * 5200)), "--out", out / "words"),
         step("sentences without entities", 1, "negatives/ko.jsonl", "negatives.py", *corpora, *text,
              "--out", out / "negatives", "--held-out-dir", out / "prose"),
         step("knowledge", 1, "knowledge/zh/vectors.safetensors", "knowledge.py", *corpora, "--out", out / "knowledge"),
@@ -47,7 +48,7 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int) -> list[Step]:
         step("prompts", 5, "prepared/ko/train.full.safetensors", "prepare.py", *prompts, "--out", out / "prepared"),
         step("prompts with mentions swapped", 4, "swapped/ko/train.full.safetensors", "prepare.py", *prompts,
              "--swap", 0.7, "--out", out / "swapped"),
-        *joint_tagging(out / "words", rounds, (137, 44, 78, 78), *tagging),
+        *joint_tagging(out / "words", rounds, [share * cost for cost in (137, 44, 78, 78)], *tagging, share=share),
         step("model folder", 0.5, "model/retrieveall.yaml", "adapters.py", "create", *corpora, *tokenizer,
              "--backbone", out / "tags", "--knowledge", out / "knowledge", "--out", out / "model"),
         *(
@@ -69,12 +70,16 @@ def main() -> None:
     parser.add_argument("--lmtext", type=Path, required=True, help="folder of LANG.txt.xz")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2, help="processes of the two longest steps, one a core")
+    parser.add_argument("--share", type=float, default=1.0, help="of the steps of the longest trainings, to try all "
+                        "of this out on a few sentences before it takes hours")  # fmt: skip
     parser.add_argument("--plan", action="store_true", help="print the steps and their cost, do nothing")
     args = parser.parse_args()
     for path in (args.panx, args.lmtext):
         if not path.is_dir():
             sys.exit(f"expected a folder at {path}, found none; give the corpora with --panx and --lmtext")
-    do(steps(args.panx, args.lmtext, args.out, args.workers), only_plan=args.plan)
+    if not 0 < args.share <= 1:
+        parser.error(f"expected a --share above 0 and at most 1, got {args.share}")
+    do(steps(args.panx, args.lmtext, args.out, args.workers, args.share), only_plan=args.plan)
 
 
 if __name__ == "__main__":

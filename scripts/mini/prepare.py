@@ -67,6 +67,12 @@ def hide_half(sentence: Sentence, found: Knowledge, rng: random.Random) -> Knowl
     return replace(found, entities=tuple(kept))
 
 
+def plain_text(folder: Path, language: str) -> list[Sentence]:
+    """What ``positives.py`` or ``negatives.py`` found; of little text that may be nothing."""
+    path = folder / f"{language}.jsonl"
+    return list(read_corpus(path, language=language)) if path.stat().st_size else []
+
+
 def training_sentences(args: argparse.Namespace, language: str, rng: random.Random) -> list[Sentence]:
     """PAN-X train and plain text with names, both with mentions swapped if wanted; then sentences without entities.
 
@@ -81,12 +87,12 @@ def training_sentences(args: argparse.Namespace, language: str, rng: random.Rand
             mentions[entity.label].append(entity.text)
     without_names = len(sentences) // 8
     if args.positives:
-        named = list(read_corpus(args.positives / f"{language}.jsonl", language=language))
+        named = plain_text(args.positives, language)
         sentences += [replace(s, id=PLAIN) for s in (named * 3)[: len(sentences) // 16]]
     if args.swap:
         sentences = [swap_mentions(s, mentions, args.swap, rng) for s in sentences]
     if args.negatives:
-        sentences += islice(read_corpus(args.negatives / f"{language}.jsonl", language=language), without_names)
+        sentences += plain_text(args.negatives, language)[:without_names]
     return sentences
 
 

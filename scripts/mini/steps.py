@@ -67,7 +67,12 @@ ROUNDS = (
 
 
 def joint_tagging(
-    start: Path, folders: Sequence[Path], minutes: Sequence[float], *arguments: object, knowledge: bool = True
+    start: Path,
+    folders: Sequence[Path],
+    minutes: Sequence[float],
+    *arguments: object,
+    knowledge: bool = True,
+    share: float = 1.0,
 ) -> list[Step]:
     """The rounds of joint tagging: the first begins from the model in ``start``, each leaves one in its of ``folders``.
 
@@ -76,13 +81,15 @@ def joint_tagging(
         arguments: of ``backbone.py tags``, the same in every round.
         knowledge: whether any sentence is shown some. Without it a sentence takes half of the tokens, in the last round
             two thirds, and batches are as much smaller, so that every step has as many sentences.
+        share: of the steps of every round.
     """
     steps = []
     for folder, cost, each in zip(folders, minutes, ROUNDS, strict=True):
         shares, rows = (each.knowledge, 30) if knowledge else ((1, 0, 0), 15 if each.knowledge[2] else 20)
         command = script("backbone.py", "tags", "--start", start, *arguments, "--dropout", 0.15,
-                         "--word-dropout", 0.08, "--rows", rows, "--row-length", 128, "--steps", each.steps,
-                         "--lr", each.rate, "--seed", each.seed, "--knowledge", *shares, "--out", folder)  # fmt: skip
+                         "--word-dropout", 0.08, "--rows", rows, "--row-length", 128,
+                         "--steps", max(1, round(share * each.steps)), "--lr", each.rate, "--seed", each.seed,
+                         "--knowledge", *shares, "--out", folder)  # fmt: skip
         steps.append(Step(each.name, cost, folder / "model.safetensors", command))
         start = folder
     return steps

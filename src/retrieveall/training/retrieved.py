@@ -16,6 +16,7 @@ from retrieveall.types import Entity, Knowledge, KnownEntity, Neighbour, Sentenc
 __all__ = ["retrieve_once"]
 
 _BATCH = 256
+_FORMAT = 2  # of a line; a file of another one is written anew
 
 
 def retrieve_once(
@@ -39,17 +40,21 @@ def retrieve_once(
         found += retrieve(sentences[first : first + _BATCH])
         if done is not None:
             done(len(found))
-    lines = [json.dumps({"key": key, "sentences": len(found)}), *map(_dump, found)]
+    lines = [json.dumps(_heading(key, len(found))), *map(_dump, found)]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass"))
     return found
+
+
+def _heading(key: str, count: int) -> dict[str, Any]:
+    return {"format": _FORMAT, "key": key, "sentences": count}
 
 
 def _read(path: Path, key: str, count: int) -> list[Knowledge] | None:
     """None where there is no file, or one for something else; it is a cache, so nothing in it is worth an error."""
     try:
         with path.open(encoding="utf-8", errors="surrogatepass") as lines:
-            if json.loads(next(lines)) != {"key": key, "sentences": count}:
+            if json.loads(next(lines)) != _heading(key, count):
                 return None
             return [_load(json.loads(line)) for line in lines]
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
