@@ -57,7 +57,8 @@ results: $(VENV)/.installed-dev  ## Measure the shipped model on PAN-X test and 
 
 experiments: $(VENV)/.installed-model  ## Adapters against a shared one, knowledge against none, few sentences: make experiments PANX=DIR
 	$(BIN)/python scripts/experiments.py --panx "$(PANX)" --build runs/mini --out runs/experiments
-	for few in 1000 100; do $(BIN)/python scripts/experiments.py --panx "$(PANX)" --build runs/mini --out runs/experiments --low-resource $$few || exit 1; done
+	$(BIN)/python scripts/experiments.py --panx "$(PANX)" --build runs/mini --out runs/experiments --unaided
+	for few in 1000 100; do $(BIN)/python scripts/experiments.py --panx "$(PANX)" --build runs/mini --out runs/experiments --sentences 2000 --low-resource $$few || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist
