@@ -33,7 +33,7 @@ CUT = ("de", "ko")
 
 
 def measured(panx: Path, model: Path, report: Path, sentences: int, languages: str, *more: str) -> Step:
-    return Step(f"measure {report.stem}", 1, report, script(
+    return Step(f"measure {report.stem}", sentences / 2000, report, script(
         "retrieveall", "evaluate", panx, "--model", model, "--split", "test", "--languages", languages,
         "--limit", sentences, "--threads", 1, "--output", report, *more,
     ))  # fmt: skip
