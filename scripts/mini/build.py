@@ -12,7 +12,16 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from steps import LANGUAGES, PASSES, Step, do, joint_tagging, script, training_data  # type: ignore[import-not-found]
+from steps import (  # type: ignore[import-not-found]
+    LANGUAGES,
+    PASSES,
+    Step,
+    do,
+    joint_tagging,
+    script,
+    share_of,
+    training_data,
+)
 
 
 def steps(panx: Path, lmtext: Path, out: Path, workers: int, share: float) -> list[Step]:
@@ -39,7 +48,7 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int, share: float) -> li
         step("masked words", 50 * share, "words/model.safetensors", "backbone.py", "words",
              "--data", out / "text.safetensors", *tokenizer, "--vectors", out / "vectors.safetensors",
              "--dropout", 0.0, *rows, "--workers", workers,
-             "--steps", max(1, round(share * 5200)), "--out", out / "words"),
+             "--steps", share_of(5200, share), "--out", out / "words"),
         step("sentences without entities", 1, "negatives/ko.jsonl", "negatives.py", *corpora, *text,
              "--out", out / "negatives", "--held-out-dir", out / "prose"),
         step("knowledge", 1, "knowledge/zh/vectors.safetensors", "knowledge.py", *corpora, "--out", out / "knowledge"),
@@ -48,7 +57,7 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int, share: float) -> li
         step("prompts", 5, "prepared/ko/train.full.safetensors", "prepare.py", *prompts, "--out", out / "prepared"),
         step("prompts with mentions swapped", 4, "swapped/ko/train.full.safetensors", "prepare.py", *prompts,
              "--swap", 0.7, "--out", out / "swapped"),
-        *joint_tagging(out / "words", rounds, [share * cost for cost in (137, 44, 78, 78)], *tagging, share=share),
+        *joint_tagging(out / "words", rounds, (137, 44, 78, 78), *tagging, share=share),
         step("model folder", 0.5, "model/retrieveall.yaml", "adapters.py", "create", *corpora, *tokenizer,
              "--backbone", out / "tags", "--knowledge", out / "knowledge", "--out", out / "model"),
         *(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["LANGUAGES", "PASSES", "RATE", "Step", "do", "joint_tagging", "script", "training_data"]
+__all__ = ["LANGUAGES", "PASSES", "RATE", "Step", "do", "joint_tagging", "script", "share_of", "training_data"]
 
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "es", "fr", "ru", "de", "zh", "ja", "ko")
@@ -66,6 +66,11 @@ ROUNDS = (
 )
 
 
+def share_of(steps: int, share: float) -> int:
+    """A share of a training's steps, at least one."""
+    return max(1, round(share * steps))
+
+
 def joint_tagging(
     start: Path,
     folders: Sequence[Path],
@@ -81,16 +86,16 @@ def joint_tagging(
         arguments: of ``backbone.py tags``, the same in every round.
         knowledge: whether any sentence is shown some. Without it a sentence takes half of the tokens, in the last round
             two thirds, and batches are as much smaller, so that every step has as many sentences.
-        share: of the steps of every round.
+        share: of the steps of every round, and so of its minutes.
     """
     steps = []
     for folder, cost, each in zip(folders, minutes, ROUNDS, strict=True):
         shares, rows = (each.knowledge, 30) if knowledge else ((1, 0, 0), 15 if each.knowledge[2] else 20)
         command = script("backbone.py", "tags", "--start", start, *arguments, "--dropout", 0.15,
                          "--word-dropout", 0.08, "--rows", rows, "--row-length", 128,
-                         "--steps", max(1, round(share * each.steps)), "--lr", each.rate, "--seed", each.seed,
+                         "--steps", share_of(each.steps, share), "--lr", each.rate, "--seed", each.seed,
                          "--knowledge", *shares, "--out", folder)  # fmt: skip
-        steps.append(Step(each.name, cost, folder / "model.safetensors", command))
+        steps.append(Step(each.name, share * cost, folder / "model.safetensors", command))
         start = folder
     return steps
 

@@ -20,11 +20,10 @@ def strengths(monkeypatch: pytest.MonkeyPatch, model_copy: Path, tmp_path: Path)
     monkeypatch.syspath_prepend(str(SCRIPTS / "mini"))
     import strengths  # type: ignore[import-not-found]
 
-    # F1 by the multiple that acts: German is best with the largest, the others as they are.
-    f1 = {1.0: 60.0, 0.7: 60.0, 0.4: 10.0, 1.4: 70.0}
-    monkeypatch.setattr(
-        strengths, "score", lambda model, some, found, adapters: f1[adapters.get("de", min(1.0, *adapters.values()))]
-    )
+    def score(model: Any, sentences: Any, found: Any, adapters: dict[str, float]) -> float:
+        return 70.0 if adapters == {"de": 1.4} else 60.0
+
+    monkeypatch.setattr(strengths, "score", score)
     for language, line in {"de": "Köln B-LOC", "en": "London B-LOC", "zh": "北 B-LOC"}.items():
         (tmp_path / "panx" / language).mkdir(parents=True)
         (tmp_path / "panx" / language / "validation.tsv").write_text(line.replace(" ", "\t") + "\n\n", encoding="utf-8")
