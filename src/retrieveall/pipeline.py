@@ -365,8 +365,11 @@ class RetrieveAll:
         entities, faults = decoded
         route = merge_routes(parts)
         calibration = self._calibration(route)
+        total = sum(part.kept_words for part in parts)
+        lengths = [len(segment(each.text)) for each in entities]
         calibrated = (
-            replace(each, score=calibrate(each.score or 0.0, len(segment(each.text)), calibration)) for each in entities
+            replace(each, score=calibrate(each.score or 0.0, words, total - words, calibration))
+            for each, words in zip(entities, lengths, strict=True)
         )
         kept = tuple(each for each in calibrated if each.label in wanted and (each.score or 0.0) >= threshold)
         return Prediction(text, kept, route, merge_knowledge(parts), faults)

@@ -399,7 +399,8 @@ def test_probabilities_are_calibrated_on_validation(trained: tuple[Path, dict[st
     model = RetrieveAll.from_pretrained(folder, device="cpu")
     text = "Anna wohnt in Köln ."
     card = AdapterPool(folder).card("de")
-    for calibration in (UNCALIBRATED, Calibration(0.5, -0.25, -0.5)):
+    distorted = Calibration(0.5, -0.25, -0.5, 0.3, 0.1, -0.05)
+    for calibration in (UNCALIBRATED, distorted):
         with Transaction(folder) as transaction:
             changed = replace(card, calibration=calibration)
             transaction.path("adapters/de/adapter_card.json").write_bytes(changed.to_bytes())
@@ -408,4 +409,4 @@ def test_probabilities_are_calibrated_on_validation(trained: tuple[Path, dict[st
         if calibration == UNCALIBRATED:
             plain = found
     assert plain, "the test needs an entity"
-    assert found == pytest.approx([calibrate(p or 0.0, 1, Calibration(0.5, -0.25, -0.5)) for p in plain])
+    assert found == pytest.approx([calibrate(p or 0.0, 1, 4, distorted) for p in plain])

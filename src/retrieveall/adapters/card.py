@@ -35,7 +35,7 @@ class AdapterCard:
     created: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
-    calibration: tuple[float, ...] = (1.0, 0.0, 0.0)
+    calibration: tuple[float, ...] = (1.0, 0.0)
 
     @classmethod
     def load(cls, folder: Path) -> AdapterCard:
@@ -53,13 +53,13 @@ class AdapterCard:
         if wrong:
             raise AdapterError(f"{path}: field {wrong[0][:80]!r} is missing, unknown or of a wrong type; write it anew")
         calibration = raw.get("calibration", [1.0, 0.0])
-        # Cards had no length once.
-        if len(calibration) not in (2, 3) or not all(isinstance(x, int | float) and abs(x) < 1e3 for x in calibration):
-            raise AdapterError(
-                f"{path}: field 'calibration' is not three numbers, slope, intercept and length; write it anew"
-            )
+        # Slope and intercept; cards of some versions have that of the length, later ones three more.
+        if len(calibration) not in (2, 3, 6) or not all(
+            isinstance(x, int | float) and abs(x) < 1e3 for x in calibration
+        ):
+            raise AdapterError(f"{path}: field 'calibration' is not two, three or six numbers; write it anew")
         known = {"labels": tuple(map(str, raw["labels"])), "alpha": float(raw["alpha"])}
-        return cls(**{**raw, **known, "calibration": tuple(map(float, (*calibration, 0.0)[:3]))})
+        return cls(**{**raw, **known, "calibration": tuple(map(float, calibration))})
 
     def to_bytes(self) -> bytes:
         """The text of ``adapter_card.json``."""

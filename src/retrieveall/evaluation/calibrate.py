@@ -70,13 +70,16 @@ def fit_model_calibrations(
     for name, sentences in sentences_by_language.items():
         scores: list[float] = []
         words: list[int] = []
+        around: list[int] = []
         right: list[bool] = []
         for batch in batches(sentences, limit):
             spans = decode_batch(tags, model.scores([sentence.text for sentence in batch]))
             for sentence, found in zip(batch, spans, strict=True):
-                gold = set(to_word_spans(segment(sentence.text), sentence.entities))
+                own = segment(sentence.text)
+                gold = set(to_word_spans(own, sentence.entities))
                 scores += [score for _, _, _, score in found]
                 words += [end - start for start, end, _, _ in found]
+                around += [len(own) - (end - start) for start, end, _, _ in found]
                 right += [(start, end, label) in gold for start, end, label, _ in found]
-        fitted[name] = fit_calibration(scores, words, right)
+        fitted[name] = fit_calibration(scores, words, around, right)
     return fitted

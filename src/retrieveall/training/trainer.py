@@ -127,7 +127,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         """Span F1 of every language on the evaluation examples, told the language."""
         assert isinstance(self.eval_dataset, Dataset)
         counts = {language: Counts() for language in self._languages}
-        judged: dict[str, list[tuple[float, int, bool]]] = {language: [] for language in self._languages}
+        judged: dict[str, list[tuple[float, int, int, bool]]] = {language: [] for language in self._languages}
         model = self.model
         assert isinstance(model, TaggingModel)
         model.eval()
@@ -144,8 +144,10 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
                 gold = example.gold if self._writer else set(self._tag_set.decode(example.tags))
                 right = [(start, end, label) in gold for start, end, label, _ in found]
                 words = [self._words(example, start, end) for start, end, _, _ in found]
+                total = len(segment(example.text)) if self._writer else len(example.tags)
+                around = [total - own for own in words]
                 scores = [score for _, _, _, score in found]
-                judged[example.language] += zip(scores, words, right, strict=True)
+                judged[example.language] += zip(scores, words, around, right, strict=True)
                 counts[example.language] += Counts(sum(right), len(right), len(gold))
         model.train()
         self.scores = {language: counts[language].f1 for language in self._languages}
