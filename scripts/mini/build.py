@@ -33,7 +33,7 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int, share: float) -> li
     prompts = [*corpora, *tokenizer, "--knowledge", out / "knowledge", *plain]
     rows: list[object] = ["--rows", 30, "--row-length", 128]
     tagging = [*training_data(out), *tokenizer, "--workers", workers]
-    rounds = [out / f"tags-{number}" for number in ("first", "second", "third", "fourth")] + [out / "tags"]
+    rounds = [out / "tags-first", out / "tags-second", out / "tags-third", out / "tags"]
 
     def step(name: str, minutes: float, output: str, program: str, *arguments: object) -> Step:
         return Step(name, minutes, out / output, script(program, *arguments))
@@ -57,7 +57,7 @@ def steps(panx: Path, lmtext: Path, out: Path, workers: int, share: float) -> li
         step("prompts", 5, "prepared/ko/train.full.safetensors", "prepare.py", *prompts, "--out", out / "prepared"),
         step("prompts with mentions swapped", 4, "swapped/ko/train.full.safetensors", "prepare.py", *prompts,
              "--swap", 0.7, "--out", out / "swapped"),
-        *joint_tagging(out / "words", rounds, (137, 44, 78, 78, 140), *tagging, share=share),
+        *joint_tagging(out / "words", rounds, (137, 44, 78, 78), *tagging, share=share),
         step("model folder", 0.5, "model/retrieveall.yaml", "adapters.py", "create", *corpora, *tokenizer,
              "--backbone", out / "tags", "--knowledge", out / "knowledge", "--out", out / "model"),
         *(
