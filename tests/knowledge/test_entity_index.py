@@ -163,6 +163,8 @@ def test_a_match_knows_how_often_its_words_are_no_mention() -> None:
     assert (part.surface, part.partial, part.outside) == ("Bar le Duc", True, 2)
     (less,) = index.lookup("Bar le Duc", leave_out=often[:1])
     assert less.outside == 1
+    (none_left,) = index.lookup("Bar le Duc", leave_out=[*often, tagged("die Bar le Duc schließt", id="never in")])
+    assert (none_left.outside, none_left.mention_share) == (0, 1.0)
 
 
 def test_beginnings_and_ends_of_names_written_without_spaces_are_partial_matches() -> None:

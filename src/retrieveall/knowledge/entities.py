@@ -336,7 +336,8 @@ class _View:
             left = _left(surface.counts, gone.mentions.get(key, Counter()))
             if left:
                 counts[language] = left
-                outside += surface.outside - gone.phrases[key.casefold()]
+                # A sentence to leave out that was never in would otherwise leave less than nothing.
+                outside += max(0, surface.outside - gone.phrases[key.casefold()])
         return counts, outside
 
 
