@@ -64,63 +64,49 @@ def parameter_groups(model: LlamaForCausalLM, args: argparse.Namespace) -> list[
     ]
 
 
-class MaskedWords:
-    """20% of the tokens are hidden and predicted among the batch's targets and sampled tokens."""
-
-    def __init__(self, run: Run, path: Path, mask: int, specials: int) -> None:
-        data = load_flat(path)
-        self._run, self._mask = run, mask
-        self._vocabulary = run.model.config.vocab_size
-        frequency = np.bincount(data.ids, minlength=self._vocabulary).astype(float) ** 0.75
-        frequency[:specials] = 0
-        self._frequency = frequency / frequency.sum()
-        self._cumulative = np.cumsum(self._frequency)
-        self.batches = epochs([data], run, weights=[1.0])
-
-    def loss(self, rng: np.random.Generator) -> torch.Tensor:
-        """Of the next batch."""
-        run, batch = self._run, next(self.batches)
+def train_words(run: Run, args: argparse.Namespace, mask: int, specials: int) -> None:
+    """Masked words: 20% of the tokens are hidden and predicted among the batch's targets and sampled tokens."""
+    data = load_flat(args.data)
+    vocabulary = run.model.config.vocab_size
+    frequency = np.bincount(data.ids, minlength=vocabulary).astype(float) ** 0.75
+    frequency[:specials] = 0
+    frequency /= frequency.sum()
+    cumulative = np.cumsum(frequency)
+    run.workers.start(run.step)
+    started, losses = time.monotonic(), []
+    for batch in epochs([data], run, weights=[1.0]):
+        rng = np.random.default_rng([args.seed, args.worker, run.step])
+        torch.manual_seed((args.seed + args.worker) * 1_000_003 + run.step)
         flat = batch.ids.flatten()
         hide = torch.from_numpy(rng.random(len(flat)) < 0.2) & (batch.segments.flatten() > 0)
         where = hide.nonzero()[:, 0]
         gold = flat[where]
         shown_ids = flat.clone()
         swap = torch.from_numpy(rng.random(len(where)))
-        shown_ids[where[swap < 0.85]] = self._mask
+        shown_ids[where[swap < 0.85]] = mask
         batch.ids = shown_ids.view_as(batch.ids)
         states = run.hidden(batch)[where]
-        drawn = np.searchsorted(self._cumulative, rng.random(4096)).clip(max=self._vocabulary - 1)
-        candidates, inverse = torch.unique(torch.cat([gold, torch.from_numpy(drawn)]), return_inverse=True)
+        negatives = torch.from_numpy(np.searchsorted(cumulative, rng.random(4096)).clip(max=vocabulary - 1))
+        candidates, inverse = torch.unique(torch.cat([gold, negatives]), return_inverse=True)
         table = run.model.get_input_embeddings().weight[candidates]
-        with torch.autocast("cpu", torch.bfloat16, enabled=run.args.bf16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             logits = states @ table.T
         # Sampled softmax: subtracting log q makes the loss an estimate of the full one (Jean et al. 2015).
-        expected = np.log(self._frequency[candidates.numpy()] * 4096 + 1e-9).clip(-6, 0)
-        return F.cross_entropy(logits.float() - torch.from_numpy(expected).float(), inverse[: len(gold)])
-
-
-def train_words(run: Run, args: argparse.Namespace, mask: int, specials: int) -> None:
-    """Masked words to the end of the run."""
-    words = MaskedWords(run, args.data, mask, specials)
-    run.workers.start(run.step)
-    started, losses, over = time.monotonic(), [], False
-    while not over:
-        rng = np.random.default_rng([args.seed, args.worker, run.step])
-        torch.manual_seed((args.seed + args.worker) * 1_000_003 + run.step)
-        started, over = advance(run, words.loss(rng), losses, started)
+        logits = (
+            logits.float() - torch.from_numpy(np.log(frequency[candidates.numpy()] * 4096 + 1e-9).clip(-6, 0)).float()
+        )
+        loss = F.cross_entropy(logits, inverse[: len(gold)])
+        started, over = advance(run, loss, losses, started)
+        if over:
+            break
     finish(run, started)
 
 
-def train_tags(run: Run, args: argparse.Namespace, mask: int, tag_ids: list[int], specials: int) -> None:
+def train_tags(run: Run, args: argparse.Namespace, mask: int, tag_ids: list[int]) -> None:
     """Joint tagging of all languages; every pass draws anew how much knowledge a sentence is shown."""
     folders = [(args.data, 1 - args.swap), (args.swapped, args.swap)]
     sources, weights = tagging_sources(folders, args.languages.split(","), args.knowledge)
-    if not args.words:
-        learn_tags(run, sources, weights, tag_ids, mask)
-        return
-    words = MaskedWords(run, args.words, mask, specials)
-    # A fifth of it: as large as the loss of tags, so that neither drowns the other in AdamW's moments.
-    learn_tags(run, sources, weights, tag_ids, mask, other=lambda rng: words.loss(rng) / 5, share=args.words_share)
+    learn_tags(run, sources, weights, tag_ids, mask)
 
 
 def main() -> None:
@@ -129,8 +115,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a file of text, or a folder of prepare.py")
     parser.add_argument("--swapped", type=Path, help="a folder of prepare.py with mentions swapped")
     parser.add_argument("--swap", type=float, default=0.0, help="share of sentences taken from --swapped")
-    parser.add_argument("--words", type=Path, help="for tags: a file of text whose hidden words are predicted, too")
-    parser.add_argument("--words-share", type=float, default=0.4, help="of the steps that do so")
     parser.add_argument("--languages", default="en,es,fr,ru,de,zh,ja,ko")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -163,13 +147,12 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(args.tokenizer / "tokenizer.json"))
     mask = tokenizer.token_to_id("<|mask|>")
     tag_ids = [tokenizer.token_to_id(f"<|tag{i}|>") for i in range(13)]
-    specials = 135  # tokens of no text come first
     model = build_model(args, tokenizer.get_vocab_size())
     run = Run(args, model, parameter_groups(model, args))
     if args.task == "words":
-        train_words(run, args, mask, specials)
+        train_words(run, args, mask, specials=135)
     else:
-        train_tags(run, args, mask, tag_ids, specials)
+        train_tags(run, args, mask, tag_ids)
     for other in others:
         other.wait()
 

@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -269,40 +269,24 @@ def epochs(sources: list[Flat], run: Run, weights: list[float]) -> Iterator[Batc
         print(f"epoch {epoch} done", flush=True)
 
 
-def learn_tags(
-    run: Run,
-    sources: list[Flat],
-    weights: list[float],
-    tag_ids: list[int],
-    mask: int,
-    *,
-    other: Callable[[np.random.Generator], torch.Tensor] | None = None,
-    share: float = 0.0,
-) -> None:
-    """Train on the tags of packed sentences to the end of the run; some of the words are hidden.
-
-    A ``share`` of the steps learns from the ``other`` loss in place of that.
-    """
+def learn_tags(run: Run, sources: list[Flat], weights: list[float], tag_ids: list[int], mask: int) -> None:
+    """Train on the tags of packed sentences to the end of the run; some of the words are hidden."""
     args = run.args
     tags = torch.tensor(tag_ids)
     run.workers.start(run.step)
     started, losses = time.monotonic(), []
-    batches = epochs(sources, run, weights)
-    over = False
-    while not over:
+    for batch in epochs(sources, run, weights):
         rng = np.random.default_rng([args.seed, args.worker, run.step])
         torch.manual_seed((args.seed + args.worker) * 1_000_003 + run.step)
-        if other and rng.random() < share:
-            loss = other(rng)
-        else:
-            batch = next(batches)
-            flat = batch.ids.flatten()
-            hide = torch.from_numpy(rng.random(len(flat)) < args.word_dropout) & (flat > mask)
-            batch.ids = torch.where(hide, mask, flat).view_as(batch.ids)
-            states = run.hidden(batch)[batch.reads]
-            logits = states.float() @ run.model.get_output_embeddings().weight[tags].T
-            loss = F.cross_entropy(logits, batch.tags, label_smoothing=args.smoothing)
+        flat = batch.ids.flatten()
+        hide = torch.from_numpy(rng.random(len(flat)) < args.word_dropout) & (flat > mask)
+        batch.ids = torch.where(hide, mask, flat).view_as(batch.ids)
+        states = run.hidden(batch)[batch.reads]
+        logits = states.float() @ run.model.get_output_embeddings().weight[tags].T
+        loss = F.cross_entropy(logits, batch.tags, label_smoothing=args.smoothing)
         started, over = advance(run, loss, losses, started)
+        if over:
+            break
     finish(run, started)
 
 
