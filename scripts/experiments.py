@@ -26,7 +26,7 @@ from itertools import groupby
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "mini"))
-from steps import LANGUAGES, PASSES, RATE, Step, do, joint_tagging, script, training_data  # type: ignore[import-not-found]
+from steps import LANGUAGES, PASSES, RANK, RATE, Step, do, joint_tagging, script, training_data  # type: ignore[import-not-found]
 
 CUT = ("de", "ko")
 """The languages that are cut: one whose words others share, one in a script of its own."""
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, required=True, help="what scripts/mini/build.py made")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sentences", type=int, default=10000, help="test sentences a language")
-    parser.add_argument("--rank", type=int, default=16, help="of one language's adapter")
+    parser.add_argument("--rank", type=int, default=RANK, help="of one language's adapter")
     parser.add_argument("--passes", type=float, default=PASSES, help="of the shipped adapters")
     parser.add_argument("--low-resource", type=int, metavar="SENTENCES", help="that experiment instead of the others")
     parser.add_argument("--unaided", action="store_true", help="that experiment instead of the others")

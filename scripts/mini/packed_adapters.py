@@ -33,7 +33,7 @@ from retrieveall.storage import Transaction
 sys.path.insert(0, str(Path(__file__).parent))
 from packing import tagging_sources  # type: ignore[import-not-found]
 from running import DroppedLinear, Run, add_arguments, add_dropout, learn_tags  # type: ignore[import-not-found]
-from steps import RATE  # type: ignore[import-not-found]
+from steps import RANK, RATE  # type: ignore[import-not-found]
 
 
 class AdaptedLinear(DroppedLinear):
@@ -116,7 +116,7 @@ def main() -> None:
                         help="shares of sentences with none, the entity level, and both levels")  # fmt: skip
     parser.add_argument("--passes", type=float, default=4.0, help="over the data")
     parser.add_argument("--least-steps", type=int, default=0, help="for few sentences, whose passes are short")
-    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--rank", type=int, default=RANK)
     parser.add_argument("--alpha", type=float, help="twice the rank if not given")
     add_arguments(parser, lr=RATE, decay=0.0, dropout=0.15, word_dropout=0.08, rows=30, row_length=128,
                   checkpoint_minutes=4)  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["LANGUAGES", "PASSES", "RATE", "Step", "do", "joint_tagging", "script", "share_of", "training_data"]
+__all__ = ["LANGUAGES", "PASSES", "RANK", "RATE", "Step", "do", "joint_tagging", "script", "share_of", "training_data"]
 
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "es", "fr", "ru", "de", "zh", "ja", "ko")
@@ -19,8 +19,11 @@ LANGUAGES = ("en", "es", "fr", "ru", "de", "zh", "ja", "ko")
 SWAPPED_SHARE = 0.4
 """Of the sentences a training sees, those whose mentions are replaced by others."""
 
+RANK = 16
+"""Of the shipped adapters."""
+
 RATE = 2e-3
-"""Learning rate of adapters of the shipped rank."""
+"""Learning rate of adapters of that rank."""
 
 PASSES = 3
 """Of an adapter over its data."""
