@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: run test check lint types imports docs model results experiments clean help
+.PHONY: run test check lint types imports docs model results clean help
 
 help:  ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -32,8 +32,8 @@ test: $(VENV)/.installed-dev  ## All tests, offline.
 check: lint types imports  ## What must hold of the code besides its tests.
 
 lint: $(VENV)/.installed-dev
-	$(BIN)/ruff check src tests scripts examples
-	$(BIN)/ruff format --check src tests scripts examples
+	$(BIN)/ruff check src tests recipes scripts examples
+	$(BIN)/ruff format --check src tests recipes scripts examples
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
@@ -48,17 +48,12 @@ $(VENV)/.installed-model: $(VENV)/.installed-dev
 	$(PIP) install -c constraints.txt -e '.[train,model]'
 	@touch $@
 
-model: $(VENV)/.installed-model  ## Build the shipped model from the corpora, resumable: make model PANX=DIR LMTEXT=DIR
-	$(BIN)/python scripts/mini/build.py --panx "$(PANX)" --lmtext "$(LMTEXT)" --out runs/mini
+model: $(VENV)/.installed-model  ## Build the small model from the corpora, resumable: make model PANX=DIR LMTEXT=DIR
+	$(BIN)/python -m recipes.build mini --panx "$(PANX)" --lmtext "$(LMTEXT)" --out runs/mini
 
 results: $(VENV)/.installed-dev  ## Measure the shipped model on PAN-X test and write the tables anew: make results PANX=DIR
-	$(BIN)/retrieveall evaluate "$(PANX)" --languages en,es,fr,ru,de,zh,ja,ko --threads 1 -o benchmarks/results/panx-test.json
+	$(BIN)/retrieveall evaluate "$(PANX)" --threads 1 -o benchmarks/results/panx-test.json
 	$(BIN)/python scripts/docs.py --write
-
-experiments: $(VENV)/.installed-model  ## Adapters against a shared one, knowledge against none, few sentences: make experiments PANX=DIR
-	$(BIN)/python scripts/experiments.py --panx "$(PANX)" --build runs/mini --out runs/experiments
-	$(BIN)/python scripts/experiments.py --panx "$(PANX)" --build runs/mini --out runs/experiments --unaided
-	for few in 1000 100; do $(BIN)/python scripts/experiments.py --panx "$(PANX)" --build runs/mini --out runs/experiments --sentences 2000 --low-resource $$few || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist

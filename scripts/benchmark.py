@@ -1,4 +1,4 @@
-"""Speed of a model on this machine: sentences a second, peak memory, cold start; saved as JSON.
+"""Speed of a model on this machine: sentences per second, peak memory, cold start; saved as JSON.
 
     python scripts/benchmark.py --data DIR --model mini --threads 1
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     from retrieveall.pipeline import RetrieveAll
     from retrieveall.storage import write_atomic
 
-    # The cold start is of the whole command, so it names the model as a user would.
+    # The cold start measures the whole command, with the model named as a user would.
     command = [sys.executable, "-m", "retrieveall", "extract", COLD_TEXT]
     if args.model != "mini":
         command += ["--model", args.model]

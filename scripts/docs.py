@@ -1,7 +1,7 @@
-"""The generated parts of the documents: outputs of the examples, help texts, the results table.
+"""Generates parts of the documents: example outputs, help texts and results tables.
 
-    python scripts/docs.py --write    writes them anew
-    python scripts/docs.py --check    exits with 1 and says what is stale
+    python scripts/docs.py --write    rewrites them
+    python scripts/docs.py --check    exits with 1 and names the stale documents
 
 A block in a document begins with ``<!-- generated: COMMAND -->`` and ends with ``<!-- end -->``; the command is one
 of ``python FILE``, ``retrieveall ...``, ``results FILE...`` (the table of reports) and ``headline FILE`` (one number).
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/cli.md", "docs/experiments.md")
+DOCUMENTS = ("README.md", "docs/cli.md", "docs/lab_book.md")
 VERBS = (
     "extract", "train", "add-language", "adopt", "remove-language", "index", "evaluate", "validate", "info", "plan",
 )  # fmt: skip
@@ -45,13 +45,13 @@ def generate(command: str) -> str:
 
 
 def headline(path: Path) -> str:
-    """The sentence of the README's first screen that holds the number."""
+    """The sentence with the score in the README's introduction."""
     from retrieveall.evaluation import EvaluationReport
 
     report = EvaluationReport.load(path)
-    told = "without being told the language" if report.choice == "routed" else "told the language"
+    given = "is not given" if report.choice == "routed" else "is given"
     f1 = 100 * (report.mean["f1"] or 0.0)
-    return f"**{f1:.1f} F1** on PAN-X test, the mean of {len(report.languages)} languages, {told}.\n"
+    return f"**{f1:.1f} F1** on PAN-X test, the mean of {len(report.languages)} languages; the language {given}.\n"
 
 
 def _run(command: list[str]) -> str:
@@ -63,17 +63,17 @@ def _run(command: list[str]) -> str:
 
 
 def renew(text: str) -> str:
-    """``text`` with every block generated anew."""
+    """``text`` with every block regenerated."""
     return _BLOCK.sub(lambda match: match[1] + generate(match[2]) + match[4], text)
 
 
 def same(old: str, new: str) -> bool:
-    """Probabilities may differ in their last digit between processors; all else must be equal."""
+    """Whether two texts are equal up to the last digit of probabilities, which may differ between processors."""
     return _SCORE.sub("0.0", old) == _SCORE.sub("0.0", new)
 
 
 def cli_page() -> str:
-    """docs/cli.md with one block a verb, not yet generated."""
+    """docs/cli.md with one empty block per command."""
     parts = ["# Command line\n", "Written by `make docs` from the help texts themselves.\n"]
     for verb in ("", *VERBS):
         command = f"retrieveall {verb} --help".replace("  ", " ")

@@ -1,4 +1,4 @@
-"""How often the neighbours' vote names the right language, by encoder: the table of docs/experiments.md.
+"""Routing accuracy of the neighbours' vote by encoder: the table of docs/lab_book.md.
 
 python scripts/encoders.py --panx DIR --dimension 32 64 --buckets 32768 --orders 1-3 1-4
 """
@@ -18,7 +18,7 @@ from retrieveall.knowledge.encoder import NgramEncoder
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--panx", type=Path, required=True)
-    parser.add_argument("--languages", default="en,es,fr,ru,de,zh,ja,ko")
+    parser.add_argument("--languages", help="such as de,en; all of the folder if not given")
     parser.add_argument("--dimension", type=int, nargs="+", default=[64])
     parser.add_argument("--buckets", type=int, nargs="+", default=[1 << 15])
     parser.add_argument("--orders", nargs="+", default=["1-3"])
@@ -30,7 +30,7 @@ def main() -> None:
     def read(language: str, split: str, limit: int | None = None) -> list:
         return list(islice(read_corpus(args.panx / language / f"{split}.tsv", language=language), limit))
 
-    languages = sorted(args.languages.split(","))
+    languages = args.languages.split(",") if args.languages else sorted(path.name for path in args.panx.iterdir())
     pool = {language: read(language, "train") for language in languages}
     asked = {language: read(language, "validation", args.sentences) for language in languages}
     texts = [sentence.text for own in pool.values() for sentence in own]

@@ -1,9 +1,9 @@
-"""How true the entity level is: what each kind of match says about validation sentences, against their gold entities.
+"""Precision of the entity level: each kind of match in validation sentences compared with gold entities.
 
     python scripts/entity_level.py --panx DIR --model mini --sentences 1000 [--no-partial]
 
-A match may be a gold entity, lie inside of one or overlap it, or touch none; in brackets, how often its label is right
-where there is one.
+A match may be a gold entity, lie inside or overlap one, or touch none; in brackets, the share of those with the correct
+label.
 """
 
 from __future__ import annotations

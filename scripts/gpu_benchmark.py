@@ -190,13 +190,13 @@ class Bench:
         return nullcontext() if plan is None else self.bank.use(plan)
 
     def tag(self, plan: Sequence[Mapping[str, float]] | None) -> Any:
-        from retrieveall.engines.transformers import read_tag_logits
+        from retrieveall.engines.local.forward import score_tokens
 
         with self.using(plan):
-            return read_tag_logits(self.model, self.ids, self.mask, self.reads, self.tag_ids)
+            return score_tokens(self.model, self.ids, self.mask, self.reads, self.tag_ids)
 
     def write(self, plan: Sequence[Mapping[str, float]] | None, step: Callable[..., Any] | None = None) -> Any:
-        """Greedy, without a grammar: scripts/generation.py measures that."""
+        """Greedy, without a grammar: scripts/grammar_overhead.py measures that."""
         run = step or self.model
         with self.using(plan):
             out = run(input_ids=self.ids, use_cache=True, logits_to_keep=1)
@@ -261,24 +261,28 @@ def training(bench: Bench, *, checkpointing: bool) -> dict[str, Any]:
     """Seconds and peak memory of a step: forward, backward, AdamW, all adapters in one batch."""
     import torch
 
-    from retrieveall.config import LoraSettings
-    from retrieveall.training.model import TaggingModel
+    from retrieveall.config import LoraSettings, TrainingConfig
+    from retrieveall.training.loss import PredictionLoss
 
     args, rows = bench.args, bench.args.training_rows
     languages = [f"l{number}" for number in range(args.adapters)]
-    bench.bank.trainable(languages, LoraSettings(rank=args.rank, alpha=2.0 * args.rank, dropout=0.05), 0)
+    lora = LoraSettings(rank=args.rank, alpha=2.0 * args.rank, dropout=0.05)
+    bench.bank.trainable(languages, lora, 0)
     device = bench.clock.device
-    model = TaggingModel(
-        bench.model, bench.bank, bench.tag_ids, languages, repeat=True, checkpointing=checkpointing
-    ).train()
+    model = PredictionLoss(
+        bench.model, bench.bank, bench.tag_ids.tolist(),
+        TrainingConfig(lora=lora, gradient_checkpointing=checkpointing),
+        languages=languages, full_attention=False, packed=False,
+    ).to(device).train()  # fmt: skip
     optimiser = torch.optim.AdamW(bench.bank.parameters(), lr=1e-4)
     ids = bench.ids[:1].expand(rows, -1).contiguous()
     reads = torch.cat([row * args.tokens + torch.arange(args.tokens // 2, args.tokens, 2) for row in range(rows)])
     batch = {
         "ids": ids,
-        "lengths": torch.full((rows,), args.tokens, device=device),
+        "segments": torch.ones_like(ids),
+        "places": torch.arange(args.tokens, device=device).expand(rows, -1),
         "reads": reads.to(device),
-        "tags": torch.randint(0, len(bench.tag_ids), (len(reads),), device=device),
+        "labels": torch.randint(0, len(bench.tag_ids), (len(reads),), device=device),
         "languages": torch.tensor(sorted(row % args.adapters for row in range(rows))),
     }
 

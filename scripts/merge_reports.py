@@ -1,4 +1,4 @@
-"""One report from several that `retrieveall evaluate --languages ...` wrote side by side for the same model and data.
+"""Merge reports of `retrieveall evaluate --languages ...` for the same model and data into one.
 
 python scripts/merge_reports.py part1.json part2.json --out benchmarks/results/panx-test.json
 """

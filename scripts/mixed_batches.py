@@ -1,12 +1,11 @@
-"""How much mixed batches cost: each row its own adapter, against one merged adapter, PEFT's way, and none.
+"""The cost of mixed batches, with an adapter per row, against one merged adapter, PEFT and no adapter.
 
     python scripts/mixed_batches.py --adapters 40 --rows 40 --threads 1
 
-A random Qwen2 of width 512. The contestants take turns within one process, so that whatever else the machine does
-meets all of them; medians and their ratios go to standard output as JSON. With one thread the seconds are those of the
-processor, which other programs do not lengthen. The allocator is told to keep freed memory: else glibc hands large
-tensors back to the system and fetches them again, which costs whichever contestant comes next up to a tenth;
-``--give-back-memory`` leaves that as it is.
+A random Qwen2 of width 512. The variants take turns within one process, so that other load affects all of them;
+medians and their ratios are printed as JSON. With one thread, processor time is measured, which other programs do not
+affect. glibc is set to keep freed memory: otherwise it returns large tensors to the system and allocates them again,
+which costs the next variant up to a tenth; ``--give-back-memory`` disables this.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def keep_memory() -> bool:
-    """Let glibc keep what is freed; False with another library of C."""
+    """Let glibc keep freed memory; False with another C library."""
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -70,7 +69,7 @@ def make_backbone(args: argparse.Namespace) -> Any:
 
 
 def make_weights(model: Any, rank: int, seed: int) -> Any:
-    """A random adapter of every linear layer in ``TARGETS``."""
+    """A random adapter on every linear layer in ``TARGETS``."""
     import torch
 
     from retrieveall.adapters.weights import LoraLayer, LoraShape, LoraWeights
@@ -147,13 +146,13 @@ def contestants(args: argparse.Namespace) -> dict[str, Callable[[], Any]]:
 
 
 def measure(runs: dict[str, Callable[[], Any]], rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
-    """Seconds of each contestant in each round; the order within a round is shuffled."""
+    """Seconds of each variant in each round; the order within a round is shuffled."""
     import torch
 
     order = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     with torch.inference_mode():
-        for number in range(rounds + 1):  # the first one warms up
+        for number in range(rounds + 1):  # the first round is warm-up
             for name in order.sample(list(runs), len(runs)):
                 start = clock()
                 runs[name]()
@@ -169,7 +168,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     clock = time.process_time if args.threads == 1 else time.perf_counter
     seconds = measure(contestants(args), args.rounds, clock)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    # Within a round, so that a slow minute of the machine counts for both.
+    # Ratios within a round, so that a slow minute of the machine affects both.
     ratios = {
         name: statistics.median(mine / theirs for mine, theirs in zip(times, seconds["merged"], strict=True))
         for name, times in seconds.items()

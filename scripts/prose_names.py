@@ -1,11 +1,11 @@
-"""Share of well-known names in ordinary prose that a model finds, by language: what silver data cannot measure.
+"""Share of well-known names in ordinary prose that a model finds, by language, which silver data cannot measure.
 
     python scripts/prose_names.py --lmtext DIR --model mini
 
-DIR holds LANG.txt.xz. A well-known name is one that the training data of the language holds at least five times, nine
-times in ten with one label; it is looked for in short lines of plain text, every second one: the training data of
-the shipped model has sentences of the others (``scripts/mini/positives.py``). Some of what is called missed is rightly
-so (a name may be part of a longer one): compare models and languages by it, and take no figure for a recall.
+DIR holds LANG.txt.xz. A well-known name occurs at least five times in the language's training data, with the same label
+in at least nine of ten cases. Names are searched in every second short line of plain text; the training data of the
+shipped model has sentences from the others (``recipes/mini/positives.py``). Some misses are correct (a name may be part
+of a longer one), so use the figures to compare models and languages, not as recall.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from retrieveall import RetrieveAll
 from retrieveall.types import KnownEntity
 
 LONGEST = 100
-"""Characters of a line; longer ones are passed over."""
+"""Maximum characters of a line; longer ones are skipped."""
 
 
 def well_known(entity: KnownEntity, language: str) -> bool:
@@ -33,12 +33,12 @@ def well_known(entity: KnownEntity, language: str) -> bool:
 
 
 def lines_with_names(model: RetrieveAll, path: Path, language: str) -> Iterator[tuple[str, list[tuple[int, int, str]]]]:
-    """Short lines of the file, of every second one, and the names in them."""
+    """Every second short line of the file, with the names in it."""
     with lzma.open(path, "rt", encoding="utf-8") as lines:
         short = (line.strip() for line in islice(lines, 0, None, 2) if len(line) <= LONGEST)
         while batch := list(islice((line for line in short if line), 256)):
             for text in batch:
-                # Whole mentions, whatever else a model is shown: the same lines and names for every model.
+                # Whole mentions only, so that all models get the same lines and names.
                 found = model.knowledge.known_entities(text, partial_matches=False)
                 names = [(e.start, e.end, e.label) for e in found if well_known(e, language)]
                 if names:

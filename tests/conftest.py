@@ -19,11 +19,13 @@ from hypothesis import settings
 
 from retrieveall.config import (
     BackboneConfig,
-    DecoderConfig,
+    GenerationConfig,
     LabelConfig,
     ModelConfig,
     PromptConfig,
     RetrievalConfig,
+    TaggingConfig,
+    WindowConfig,
     dump_yaml,
 )
 from retrieveall.types import Entity, Sentence
@@ -134,7 +136,9 @@ class Kind:
 
     def config(self) -> ModelConfig:
         full = self.attention == "full"
-        templates = ("mini.v1", "plain.v1") if self.decoder == "tagging" else ("mini-answer.v1", "answer.v1")
+        tagging = self.decoder == "tagging"
+        templates = ("mini.v1", "plain.v1") if tagging else ("mini-answer.v1", "answer.v1")
+        spacing = "always" if full else "as_is"
         return ModelConfig(
             name="tiny",
             backbone=BackboneConfig(path="backbone", dtype=self.dtype),
@@ -143,12 +147,11 @@ class Kind:
                 template=templates[0 if full else 1], max_tokens=256, entity_examples=4, context_examples=2
             ),
             retrieval=RetrievalConfig(neighbours=8),
-            decoder=DecoderConfig(
-                kind=self.decoder,
-                attention=self.attention,
-                spacing="always" if full else "as_is",
-                window_words=24,
-                window_overlap=6,
+            windows=WindowConfig(words=24, overlap=6),
+            decoder=(
+                TaggingConfig(attention=self.attention, spacing=spacing)
+                if tagging
+                else GenerationConfig(spacing=spacing)
             ),
         )
 
@@ -178,18 +181,15 @@ def build_model(
     import torch
 
     from retrieveall.adapters import AdapterCard, AdapterPool, backbone_fingerprint
-    from retrieveall.engines.encoding import TokenCodec
-    from retrieveall.engines.transformers import choose_tag_tokens
+    from retrieveall.decoders import complete_config
     from retrieveall.knowledge import KnowledgeBase
     from retrieveall.storage import Manifest
+    from tiny import codec_of
 
     def build(folder: Path, **fields: Any) -> Path:
         kind = Kind(**fields)
         config = kind.config()
-        codec = TokenCodec(tiny_tokenizer, config.decoder.spacing)
-        if kind.decoder == "tagging":
-            decoder = config.decoder.model_copy(update={"tag_tokens": choose_tag_tokens(config, codec)})
-            config = config.model_copy(update={"decoder": decoder})
+        config = complete_config(config, codec_of(tiny_tokenizer, config.decoder.spacing))
         backbone = make_backbone(kind.architecture, kind.seed).to(getattr(torch, kind.dtype))
         backbone.save_pretrained(folder / "backbone")
         tiny_tokenizer.save_pretrained(folder / "backbone")

@@ -1,14 +1,35 @@
-"""What the documents show is what the commands print."""
+"""What the documents show is what the commands print, and what they name exists."""
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from retrieveall.config import ModelConfig, parse_config
+
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "retrieveall"
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+HISTORY = ("lab_book.md", "CHANGELOG.md")
+"""These name files of earlier commits, too."""
+
+_LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
+_PATH = re.compile(r"\b(?:scripts|tests|src|examples|recipes|benchmarks)/[\w./-]+")
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The code blocks of a document in one language."""
+    return [code for found, code in _BLOCK.findall(path.read_text(encoding="utf-8")) if found == language]
 
 
 @pytest.mark.slow
@@ -28,3 +49,59 @@ def test_make_run_shows_all_languages() -> None:
     found = {line.split()[1] for line in done.stdout.splitlines() if line.strip().startswith(("PER", "LOC", "ORG"))}
     assert {"Ada", "Gabriel", "Marie", "Юрий", "Angela", "李白", "織田信長"} <= found
     assert any(mention.startswith("세종") for mention in found)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_links_to_files_are_good(path: Path) -> None:
+    targets = [target for target, _ in _LINK.findall(path.read_text(encoding="utf-8")) if "://" not in target]
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name not in HISTORY], ids=name_of)
+def test_files_that_are_named_exist(path: Path) -> None:
+    text = re.sub(r"`scripts/mini/`", "", path.read_text(encoding="utf-8"))  # said to be of earlier commits
+    named = {found.rstrip("./") for found in _PATH.findall(text) if "NAME" not in found}
+    assert sorted(each for each in named if not (ROOT / each).exists()) == []
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if blocks(path, "python")], ids=name_of)
+def test_imports_in_examples_work(path: Path) -> None:
+    for code in blocks(path, "python"):
+        imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+        exec("\n".join(map(ast.unparse, imports)), {})
+
+
+def test_settings_in_the_documents_are_valid() -> None:
+    path = ROOT / "docs" / "model_folder.md"
+    (settings,) = blocks(path, "yaml")
+    import yaml
+
+    parse_config(ModelConfig, yaml.safe_load(settings), name_of(path))
+
+
+def packages_in_the_document() -> list[str]:
+    """The packages of the table in architecture.md, from the lowest to the highest."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.split("## The packages, in import order")[1].split("\n## ")[0]
+    first_cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    return [name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)]
+
+
+def test_the_table_of_packages_is_complete() -> None:
+    there = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert sorted(packages_in_the_document()) == sorted(there - {"__init__", "__main__"})
+
+
+def test_the_table_of_packages_is_in_import_order() -> None:
+    order = {name: place for place, name in enumerate(packages_in_the_document())}
+    upwards = set()
+    for path in PACKAGE.rglob("*.py"):
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            if own not in order or module is None or not module.startswith("retrieveall."):
+                continue
+            imported = module.split(".")[1]
+            if order.get(imported, -1) > order[own]:
+                upwards.add((own, imported))
+    assert upwards == set()

@@ -72,7 +72,7 @@ class TestOpen:
 
     def test_a_folder_of_something_else(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("x")
-        with pytest.raises(ModelFolderError, match=r"expected retrieveall\.yaml in .*is this the folder of a model"):
+        with pytest.raises(ModelFolderError, match=r"expected retrieveall\.yaml in .*is this a model folder"):
             ModelFolder.open(tmp_path)
 
     def test_settings_that_the_manifest_does_not_vouch_for(self, model_copy: Path) -> None:
@@ -115,15 +115,17 @@ class TestHub:
             raise ValueError("It has\ntwo lines. And another sentence.")
 
         monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-        with pytest.raises(ModelFolderError, match=r"got 'someone/model': .* said: It has two lines\. \(ValueError\);"):
+        with pytest.raises(
+            ModelFolderError, match=r"got 'someone/model': .* failed: It has two lines\. \(ValueError\);"
+        ):
             ModelFolder.open("someone/model")
 
     @pytest.mark.parametrize(
         ("error", "why"),
         [
-            ("LocalEntryNotFoundError", "was not reached.*check the path or the network, or download the model"),
-            ("RepositoryNotFoundError", "no such model, or a private one; check the path or the id"),
-            ("RevisionNotFoundError", "no revision 'v2' of it; check the revision"),
+            ("LocalEntryNotFoundError", "not reachable.*check the path or the network, or download the model"),
+            ("RepositoryNotFoundError", "no such model, or it is private; check the path or the id"),
+            ("RevisionNotFoundError", "no revision 'v2'; check the revision"),
             ("GatedRepoError", "request access"),
         ],
     )
@@ -136,7 +138,7 @@ class TestHub:
             raise kind.__new__(kind)  # the real ones want a response of the server
 
         monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-        expected = rf"got 'someone/model': there is no such folder, and from the hub it could not be had, .*{why}"
+        expected = rf"got 'someone/model': there is no such folder, and the download failed: .*{why}"
         with pytest.raises(ModelFolderError, match=expected):
             ModelFolder.open("someone/model", revision="v2")
 
@@ -144,9 +146,9 @@ class TestHub:
         for name, why in {
             "a/..": "check the path or the id",
             "a/b--c": "check the path or the id",
-            "someone/model-that-is-not-there": "this machine has no copy of it; check the path or the network",
+            "someone/model-that-is-not-there": "there is no local copy; check the path or the network",
         }.items():
-            with pytest.raises(ModelFolderError, match=f"could not be had, .*{why}") as caught:
+            with pytest.raises(ModelFolderError, match=f"the download failed: .*{why}") as caught:
                 ModelFolder.open(name)
             assert "\n" not in str(caught.value)
 

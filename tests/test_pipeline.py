@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
+from retrieveall import RetrieveAll
 from retrieveall.data import segment
-from retrieveall.decoding import TagSet
-from retrieveall.errors import InputError, LanguageError
+from retrieveall.errors import ConfigError, InputError, LanguageError
+from retrieveall.storage import Manifest
 from retrieveall.types import Entity, Knowledge, Prediction, Route, Sentence
-
-if TYPE_CHECKING:
-    from retrieveall import RetrieveAll
 
 Plain = Callable[[Any], list[Entity]]
 
@@ -112,7 +112,7 @@ class TestLanguage:
         assert len(str(caught.value)) < 300
 
     def test_another_number_than_texts(self, loaded: RetrieveAll) -> None:
-        with pytest.raises(InputError, match="one language a text, 2, got 1"):
+        with pytest.raises(InputError, match=r"one language per text \(2\), got 1"):
             loaded.predict(["a", "b"], language=["de"])
 
     def test_routed_by_what_is_near(self, model: RetrieveAll, corpus: dict[str, list[Sentence]]) -> None:
@@ -154,13 +154,12 @@ class TestFilters:
 
     @pytest.mark.parametrize("text", [b"Ulm", None, 3, ["Ulm"]])
     def test_what_is_no_text(self, loaded: RetrieveAll, text: Any) -> None:
-        for call in (loaded.predict, loaded.scores):
-            with pytest.raises(InputError, match=f"expected a text, got {type(text).__name__} as text 1 of the list"):
-                call(["Ulm", text])
+        with pytest.raises(InputError, match=f"expected a text, got {type(text).__name__} as text 1 of the list"):
+            loaded.predict(["Ulm", text])
 
     @pytest.mark.parametrize("texts", [b"Ulm", None, 3, {"text": "Ulm"}])
     def test_what_is_no_list_of_texts(self, loaded: RetrieveAll, texts: Any) -> None:
-        for call in (loaded.predict, loaded.scores, lambda texts: list(loaded.stream(texts))):
+        for call in (loaded.predict, lambda texts: list(loaded.stream(texts))):
             with pytest.raises(InputError, match=f"expected a text or a list of texts, got {type(texts).__name__};"):
                 call(texts)
 
@@ -197,38 +196,95 @@ class TestKnowledge:
 
 
 class TestLongTexts:
-    def test_scores_are_those_of_its_windows(self, loaded: RetrieveAll) -> None:
-        """Cut at the ends of sentences, a long text is read as its parts are."""
+    def test_entities_are_those_of_its_windows(self, loaded: RetrieveAll, without_scores: Plain) -> None:
+        """Cut at the ends of sentences, a long text is read as its windows are, scores too."""
         parts = [f"Anna Meier war gestern nicht in {place}, sagte jemand danach." for place in ("Ulm", "Köln", "Bonn")]
-        [whole] = loaded.scores([" ".join(parts * 2)])
-        window = loaded.config.decoder.window_words
-        assert len(segment(parts[0])) * 2 <= window < len(segment(parts[0])) * 3
+        size = loaded.config.windows.words
+        assert len(segment(parts[0])) * 2 <= size < len(segment(parts[0])) * 3
         doubles = [f"{a} {b}" for a, b in zip((parts * 2)[::2], (parts * 2)[1::2], strict=True)]
-        np.testing.assert_allclose(whole, np.concatenate(loaded.scores(doubles)), atol=2e-4)
+        [whole] = loaded.predict(" ".join(doubles))
+        alone, offset = [], 0
+        for text, prediction in zip(doubles, loaded.predict(doubles), strict=True):
+            alone += [replace(e, start=e.start + offset, end=e.end + offset) for e in prediction.entities]
+            offset += len(text) + 1
+        assert len(alone) > 3
+        assert without_scores(whole.entities) == without_scores(alone)
+        assert [e.score for e in whole.entities] == pytest.approx([e.score for e in alone], abs=1e-3)
+
+    def test_the_score_of_an_entity_does_not_depend_on_other_windows(
+        self, model_copy: Path, without_scores: Plain
+    ) -> None:
+        """Each window is calibrated by its own route, whatever languages the rest of the document has."""
+        for number, language in enumerate(("de", "en", "zh")):
+            path = model_copy / "adapters" / language / "adapter_card.json"
+            card = json.loads(path.read_text())
+            path.write_text(json.dumps(card | {"calibration": [0.5 + number, number - 1.0, 0.1, -0.2, 0.0, 0.3]}))
+        Manifest.of(model_copy).write()
+        model = RetrieveAll.from_pretrained(model_copy, device="cpu")
+        german = "Anna Meier wurde gestern in der Zeitung erwähnt, und Karl May war nicht dabei, hier in Hamburg." * 2
+        chinese = "昨天王小明上了报纸，参见北京大学，李白没有来。" * 3
+        [alone], [both] = model.predict(german), model.predict(f"{german}\n\n{chinese}")
+        assert both.route.adapters != alone.route.adapters
+        inside = [entity for entity in both.entities if entity.end <= len(german)]
+        assert len(inside) > 2
+        assert without_scores(inside) == without_scores(alone.entities)
+        assert [e.score for e in inside] == pytest.approx([e.score for e in alone.entities], abs=1e-4)
 
     def test_every_window_keeps_to_the_tokens_of_the_prompt(
         self, model: RetrieveAll, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         lengths: list[int] = []
-        tag = model.engine.tag
+        score = model.engine.score
 
         def record(requests: Sequence[Any]) -> Any:
-            lengths.extend(len(model.engine.encode(request).ids) for request in requests)
-            return tag(requests)
+            lengths.extend(len(request.ids) for request in requests)
+            return score(requests)
 
-        monkeypatch.setattr(model.engine, "tag", record)
+        monkeypatch.setattr(model.engine, "score", record)
         texts = ["\U00010330" * 900, "a\u0301\u0302\u0303" * 200, "Karl May " * 40, "👩🏽‍🚀" * 20]
         predictions = model.predict(texts)
         assert len(lengths) > 8
-        bare = model.build_prompt("", Knowledge())
-        task = sum(model.engine.count(piece) for piece in (*bare.before, *bare.repeat))
-        assert max(lengths) <= max(model.config.prompt.max_tokens, model._prompts.room + task)
-        for text, prediction in zip(texts, predictions, strict=True):
-            assert len(model.scores([text])[0]) == len(segment(text))
-            assert prediction.text == text
+        room = model.stages._room
+        task = sum(map(model.engine.codec.count, model.stages._prompts.task))
+        assert max(lengths) <= max(model.config.prompt.max_tokens, room + task)
+        assert [prediction.text for prediction in predictions] == texts
 
 
-def test_scores_are_log_probabilities_of_the_words(model: RetrieveAll, mixed_texts: list[str]) -> None:
-    for text, rows in zip(mixed_texts, model.scores(mixed_texts), strict=True):
-        assert rows.shape == (len(segment(text)), len(TagSet(model.labels)))
-        np.testing.assert_allclose(np.exp(rows).sum(axis=1), 1, rtol=1e-4)
+class TestReload:
+    def test_settings_that_changed(self, model_copy: Path) -> None:
+        model = RetrieveAll.from_pretrained(model_copy, device="cpu")
+        assert len(model.predict("Karl May in London")[0].knowledge.neighbours) == 8
+        _change(model_copy, "neighbours: 8", "neighbours: 3")
+        model.reload()
+        assert len(model.predict("Karl May in London")[0].knowledge.neighbours) == 3
+        assert model.config.retrieval.neighbours == 3
+
+    def test_labels_that_were_renamed(self, model_copy: Path) -> None:
+        model = RetrieveAll.from_pretrained(model_copy, device="cpu")
+        before = [e.label for e in model.predict("Karl May in London")[0].entities]
+        _change(model_copy, "LOC", "PLACE")
+        model.reload()
+        after = [e.label for e in model.predict("Karl May in London")[0].entities]
+        assert model.labels == ("PER", "ORG", "PLACE")
+        assert after == ["PLACE" if label == "LOC" else label for label in before]
+
+    def test_another_backbone_is_refused(self, model_copy: Path) -> None:
+        model = RetrieveAll.from_pretrained(model_copy, device="cpu")
+        expected = model.predict("Karl May in London")
+        _change(model_copy, "dtype: float32", "dtype: bfloat16")
+        with pytest.raises(ConfigError, match="open the model again"):
+            model.reload()
+        assert model.predict("Karl May in London") == expected
+
+    def test_a_choice_made_on_opening_stays(self, tiny_generating_model: Path) -> None:
+        model = RetrieveAll.from_pretrained(tiny_generating_model, device="cpu", constrained=False)
+        model.reload()
+        assert not model.config.decoder.constrained
+
+
+def _change(folder: Path, old: str, new: str) -> None:
+    path = folder / "retrieveall.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    Manifest.of(folder).write()

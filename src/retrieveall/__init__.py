@@ -47,7 +47,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Whoever only wants the types or the version should not wait for numpy and pydantic.
+    # Importing only the types or the version should not load numpy and pydantic.
     if name == "RetrieveAll":
         from retrieveall.pipeline import RetrieveAll
 

@@ -1,27 +1,44 @@
-"""The configuration of a model folder and of a training run: strict, typed, and the same as YAML on disk."""
+"""Strict, typed settings of a model folder and of a training run, stored as YAML."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from retrieveall.errors import ConfigError, LanguageError
 
 __all__ = [
+    "ALL_LINEAR",
     "MAX_CHARACTERS",
     "BackboneConfig",
     "DecoderConfig",
+    "GenerationConfig",
+    "KnowledgeShares",
     "LabelConfig",
     "LoraSettings",
     "ModelConfig",
+    "OptimisationConfig",
     "PromptConfig",
     "RetrievalConfig",
     "RoutingConfig",
+    "Spacing",
+    "TaggingConfig",
     "TrainingConfig",
+    "WindowConfig",
     "check_language",
     "dump_yaml",
     "load_yaml",
@@ -29,7 +46,10 @@ __all__ = [
 ]
 
 MAX_CHARACTERS = 10_000_000
-"""Characters of the longest text; a longer one is an error rather than hours of work."""
+"""Maximum length of a text in characters; a longer one is an error rather than hours of work."""
+
+ALL_LINEAR = "all-linear"
+"""Of ``lora.target_modules``: every linear layer of the backbone's blocks, whatever the architecture calls them."""
 
 _LANGUAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
 _LABEL = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff/\\]{1,64}")
@@ -40,7 +60,7 @@ def check_language(language: str) -> str:
     """Return ``language`` if it is safe as an identifier and a folder name.
 
     Raises:
-        LanguageError: for anything but 1 to 64 ASCII letters, digits, ``_`` and ``-``, not at the ends.
+        LanguageError: unless it is 1 to 64 ASCII letters, digits, ``_`` and ``-``, with a letter or digit at both ends.
     """
     if not _LANGUAGE.fullmatch(language) or _RESERVED.fullmatch(language):
         raise LanguageError(
@@ -63,105 +83,176 @@ LabelName = Annotated[str, AfterValidator(_check_label)]
 
 
 class _Strict(BaseModel):
-    """An unknown key is an error, and a value is never silently converted."""
+    """Base class of all settings: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class BackboneConfig(_Strict):
-    """The frozen language model: a folder inside the model folder, any other path, or a hub id with a revision."""
+    """The frozen language model: a folder in the model folder, any other path, or a hub id with a revision."""
 
     path: str = "backbone"
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     kernel: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
-        default="auto", description="implementation of attention; 'auto' takes what is fastest here"
+        default="auto", description="attention implementation; 'auto' picks the fastest on this machine"
     )
     quantization: Literal["none", "4bit"] = Field(
-        default="none", description="'4bit': NF4 weights through bitsandbytes, on a GPU"
+        default="none", description="'4bit': NF4 weights with bitsandbytes, on a GPU"
     )
 
 
 class LabelConfig(_Strict):
-    """One entity label and, for the prompt, what it means."""
+    """One entity label and its definition for the prompt."""
 
     name: LabelName
     definition: str = ""
 
 
 class PromptConfig(_Strict):
-    """Which template, and how much knowledge goes into it."""
+    """The prompt template and how much knowledge it shows."""
 
     template: str = "plain.v1"
-    max_tokens: int = Field(default=512, ge=16, description="budget of prompt and input together")
+    max_tokens: int = Field(default=512, ge=16, description="token budget of prompt and input together")
     entity_examples: int = Field(default=12, ge=0)
     context_examples: int = Field(default=2, ge=0)
-    chat: bool = Field(default=False, description="wrap the prompt into the tokenizer's chat template")
+    chat: bool = Field(default=False, description="wrap the prompt in the tokenizer's chat template")
 
 
 class RetrievalConfig(_Strict):
-    """How knowledge is found."""
+    """How knowledge is retrieved."""
 
     encoder: str = "ngram"
     neighbours: int = Field(default=20, ge=0, description="nearest sentences that vote for adapters")
     near_matches: bool = True
     partial_matches: bool = Field(
-        default=False, description="also show words that no known mention covers, but that stand in some"
+        default=False, description="also show words that occur only inside longer known mentions"
     )
     min_similarity: float = Field(
-        default=0.0, ge=-1.0, le=1.0, description="a neighbour less similar is no context example"
+        default=0.0, ge=-1.0, le=1.0, description="minimum cosine similarity of a context example"
     )
 
 
 class RoutingConfig(_Strict):
     """How votes become adapter weights; see ``retrieveall.routing``."""
 
-    power: float = Field(default=4.0, gt=0, description="a neighbour's vote is its similarity to this power")
-    winner: float = Field(default=0.6, ge=0, le=1, description="share of the vote from which one adapter runs alone")
+    power: float = Field(default=4.0, gt=0, description="exponent of the similarity in a neighbour's vote")
+    winner: float = Field(default=0.6, ge=0, le=1, description="vote share at which one adapter runs alone")
     max_adapters: int = Field(default=3, ge=1)
-    floor: float = Field(default=0.1, ge=-1, le=1, description="best similarity below which the input is unknown")
+    floor: float = Field(default=0.1, ge=-1, le=1, description="if the best similarity is lower, the fallback applies")
     fallback: Literal["mixture", "base"] = "mixture"
 
 
-class DecoderConfig(_Strict):
-    """How the model's states become entities.
+class WindowConfig(_Strict):
+    """Long texts are split into overlapping windows of words."""
 
-    ``kind="tagging"`` reads the tags of the words in one pass; ``"generation"`` lets the model write its answer, by
-    default under a grammar that keeps it well-formed and true to the text. For tags, ``attention="full"`` lifts the
-    causal mask over prompt and input; ``"repeat"`` keeps it and tags a second copy of the input. ``tag_tokens`` maps
-    each tag to the token whose logit is its score. ``temperature`` divides the logits and is fitted on validation data.
-    """
-
-    kind: Literal["tagging", "generation"] = "tagging"
-    attention: Literal["full", "repeat"] = "repeat"
-    spacing: Literal["as_is", "always"] = Field(
-        default="as_is", description="'always': every word is tokenised as if a space preceded it"
+    words: int = Field(default=128, ge=8, description="maximum words per window")
+    overlap: int = Field(
+        default=32, ge=0, description="words shared with the next window where the split is not at a sentence end"
     )
-    tag_tokens: dict[str, str] = Field(default_factory=dict)
-    temperature: float = Field(default=1.0, gt=0)
-    window_words: int = Field(default=128, ge=8, description="longest stretch of words that runs at once")
-    window_overlap: int = Field(default=32, ge=0)
-    constrained: bool = Field(default=True, description="generation only: a grammar limits every step")
-    max_answer_tokens: int = Field(default=256, ge=8, description="generation only: of one window")
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> Self:
-        if self.window_overlap * 2 > self.window_words:
-            raise ValueError("window_overlap must be at most half of window_words")
+        if self.overlap * 2 > self.words:
+            raise ValueError("overlap must be at most half of words")
         return self
+
+
+Spacing = Literal["as_is", "always"]
+"""``always``: every word is tokenised as if a space preceded it."""
+
+
+class TaggingConfig(_Strict):
+    """The tags of all words are read from the logits of tag tokens in one forward pass.
+
+    ``attention="full"`` removes the causal mask; ``"repeat"`` keeps it and tags a second copy of the input.
+    ``tag_tokens`` maps each tag to the token whose logit is its score. ``temperature`` divides the logits.
+    """
+
+    kind: Literal["tagging"] = "tagging"
+    attention: Literal["full", "repeat"] = "repeat"
+    spacing: Spacing = "as_is"
+    tag_tokens: dict[str, str] = Field(default_factory=dict)
+    temperature: float = Field(default=1.0, gt=0)
+
+    reads_logits: ClassVar[bool] = True
+
+    @property
+    def full_attention(self) -> bool:
+        """Whether the engine must remove the causal mask."""
+        return self.attention == "full"
+
+    @property
+    def copies(self) -> int:
+        """Copies of the input in a request."""
+        return 1 if self.full_attention else 2
+
+    def for_encoder(self) -> Self:
+        """With full attention, which is all that an encoder has, unless the settings say otherwise."""
+        return self if "attention" in self.model_fields_set else self.model_copy(update={"attention": "full"})
+
+    @property
+    def longest_answer(self) -> int:
+        """Maximum number of tokens that the model writes."""
+        return 0
+
+
+class GenerationConfig(_Strict):
+    """The model writes its answer, by default under a grammar that allows only valid answers about the text."""
+
+    kind: Literal["generation"] = "generation"
+    spacing: Spacing = "as_is"
+    constrained: bool = Field(default=True, description="decode under the answer grammar")
+    max_answer_tokens: int = Field(default=256, ge=8, description="per window")
+
+    reads_logits: ClassVar[bool] = False
+    full_attention: ClassVar[bool] = False
+    copies: ClassVar[int] = 1
+
+    def for_encoder(self) -> Self:
+        """As it is: an encoder cannot write, which loading it says."""
+        return self
+
+    @property
+    def longest_answer(self) -> int:
+        """Maximum number of tokens that the model writes."""
+        return self.max_answer_tokens
+
+
+_KINDS = ("tagging", "generation")
+
+
+def _decoder_kind(value: Any) -> str:
+    kind = value.get("kind", "tagging") if isinstance(value, dict) else getattr(value, "kind", "tagging")
+    return str(kind)
+
+
+DecoderConfig: TypeAlias = Annotated[
+    Annotated[TaggingConfig, Tag("tagging")] | Annotated[GenerationConfig, Tag("generation")],
+    Discriminator(_decoder_kind),
+]
+"""How model outputs become entities; each decoder has its own settings."""
 
 
 class ModelConfig(_Strict):
     """``retrieveall.yaml`` of a model folder."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     name: str = "retrieveall"
     backbone: BackboneConfig = BackboneConfig()
     labels: tuple[LabelConfig, ...] = Field(min_length=1, max_length=512)
     prompt: PromptConfig = PromptConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     routing: RoutingConfig = RoutingConfig()
-    decoder: DecoderConfig = DecoderConfig()
+    windows: WindowConfig = WindowConfig()
+    decoder: DecoderConfig = TaggingConfig()
+
+    @field_validator("format_version", mode="before")
+    @classmethod
+    def _is_current(cls, value: Any) -> Any:
+        if value == 1:
+            raise ValueError("expected 2, got 1, a folder of an earlier version of retrieveall; train the model again")
+        return value
 
     @model_validator(mode="after")
     def _labels_differ(self) -> Self:
@@ -176,54 +267,95 @@ class ModelConfig(_Strict):
 
 
 class LoraSettings(_Strict):
-    """Shape of a new adapter, in PEFT's terms."""
+    """Shape of a new adapter, named as in PEFT, and the candidate LoRA scalings."""
 
     rank: int = Field(default=16, ge=1, le=1024)
     alpha: float = Field(default=32.0, gt=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     use_rslora: bool = False
-    target_modules: tuple[str, ...] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
+    target_modules: tuple[str, ...] = Field(
+        default=(ALL_LINEAR,), description="names of linear layers; 'all-linear': those of all blocks, as PEFT has it"
+    )
+    scalings: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(1.0, 0.7, 0.4, 1.4),
+        min_length=1,
+        description="LoRA scalings tried on validation data, as multiples of alpha; ties go to the earlier one",
     )
 
 
-class TrainingConfig(_Strict):
-    """One training run over a frozen backbone."""
+class OptimisationConfig(_Strict):
+    """AdamW with linear warm-up and cosine decay."""
 
-    lora: LoraSettings = LoraSettings()
-    epochs: float = Field(default=3.0, gt=0)
     learning_rate: float = Field(default=1e-3, gt=0)
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
-    batch_size: int = Field(default=32, ge=1)
     gradient_accumulation: int = Field(default=1, ge=1)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    knowledge_dropout: float = Field(
-        default=0.1,
+    weight_average: float = Field(
+        default=0.0,
         ge=0,
-        le=1,
-        description="share of sentences trained without entity level, and likewise context level",
+        lt=1,
+        description="decay of an exponential moving average of the weights, which is saved; 0: off",
     )
-    word_dropout: float = Field(default=0.0, ge=0, lt=1)
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
+        default="no", description="'auto': bf16 if the hardware supports it"
+    )
+    compile: bool = Field(default=False, description="use torch.compile: minutes to start, then faster steps")
+    seed: int = 13
+    checkpoint_minutes: float = Field(default=5.0, gt=0)
+
+
+class KnowledgeShares(_Strict):
+    """Relative shares of training prompts with no knowledge, the entity level only, and both levels."""
+
+    none: float = Field(default=0.1, ge=0)
+    entity: float = Field(default=0.1, ge=0)
+    both: float = Field(default=0.8, ge=0)
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.none + self.entity + self.both <= 0:
+            raise ValueError("expected at least one share above 0")
+        return self
+
+
+class TrainingConfig(OptimisationConfig):
+    """One training run: adapters over a frozen backbone, or all weights of a backbone."""
+
+    lora: LoraSettings = LoraSettings()
+    epochs: float = Field(default=3.0, gt=0)
+    steps: int | None = Field(default=None, ge=1, description="number of steps, instead of epochs")
+    batch_size: int = Field(default=8, ge=1, description="rows per batch and process")
+    row_length: int | None = Field(
+        default=None, ge=8, description="tokens per packed row; null: the model's longest request"
+    )
+    packing: bool = Field(
+        default=True, description="pack several sentences into a row; otherwise one per row, padded to the longest"
+    )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    knowledge: KnowledgeShares = KnowledgeShares()
+    word_dropout: float = Field(default=0.0, ge=0, lt=1, description="share of words that are masked")
+    dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="dropout on embeddings and on the outputs of attention and feed-forward layers",
+    )
+    embedding_rate: float = Field(
+        default=0.5, gt=0, description="learning rate multiplier of the embeddings when all weights are trained"
+    )
     gradient_checkpointing: bool = Field(default=False, description="recompute activations: less memory, more time")
     shard_backbone: bool = Field(
         default=False,
-        description="of several processes, each holds a part of the frozen backbone: less memory, more time",
+        description="shard the frozen backbone across processes: less memory, more time",
     )
-    seed: int = 13
-    checkpoint_minutes: float = Field(default=5.0, gt=0)
     validation_sentences: int = Field(default=500, ge=0, description="per language, for F1 during training")
+    calibration_sentences: int = Field(
+        default=2000, ge=0, description="per language, for LoRA scaling, calibration and the F1 of the adapter card"
+    )
 
     def identity(self) -> str:
-        """What the trained adapters depend on, as YAML: all but where the backbone lies."""
-        return dump_yaml(self, leave_out={"shard_backbone"})
+        """The settings that the trained weights depend on, as YAML."""
+        return dump_yaml(self, exclude={"shard_backbone", "checkpoint_minutes"})
 
 
 T = TypeVar("T", bound=BaseModel)
@@ -252,11 +384,28 @@ def parse_config(kind: type[T], raw: Any, where: str) -> T:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise ConfigError(f"{where}: {key}: {first['msg']}") from None
+        raise ConfigError(f"{where}: {_fault(error)}") from None
 
 
-def dump_yaml(config: BaseModel, leave_out: set[str] | None = None) -> str:
+def _fault(error: ValidationError) -> str:
+    """The first invalid key and the reason."""
+    first = error.errors(include_url=False)[0]
+    key = _key(first["loc"])
+    if first["type"] == "union_tag_invalid":
+        return f"{key}.kind: expected {' or '.join(_KINDS)}, got {str(first['ctx']['tag'])[:80]!r}"
+    return f"{key or 'the document'}: {first['msg']}"
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """The key as the user wrote it: pydantic puts the decoder's kind between ``decoder`` and its keys."""
+    parts = [
+        part
+        for before, part in zip((None, *location), location, strict=False)
+        if before != "decoder" or part not in _KINDS
+    ]
+    return ".".join(map(str, parts))
+
+
+def dump_yaml(config: BaseModel, exclude: set[str] | None = None) -> str:
     """The configuration as YAML, keys in the order of the class."""
-    return yaml.safe_dump(config.model_dump(mode="json", exclude=leave_out), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(config.model_dump(mode="json", exclude=exclude), sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""Everything this library raises on purpose. Each message says what was expected, what came, and what to do."""
+"""The exceptions of this library. Each message says what was expected, what was found and what to do."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = [
 
 
 class RetrieveAllError(Exception):
-    """Base of all errors of this library; the command line prints it as one line and exits with 1."""
+    """Base class of all errors of this library; the command line prints it as one line and exits with 1."""
 
 
 class ConfigError(RetrieveAllError):
-    """A configuration that cannot be used: unknown key, wrong type, contradicting values."""
+    """An invalid configuration: unknown key, wrong type or contradictory values."""
 
 
 class DataError(RetrieveAllError):
@@ -32,30 +32,30 @@ class DataError(RetrieveAllError):
 
 
 class InputError(RetrieveAllError):
-    """A text, label or option given by the caller that cannot be used."""
+    """An invalid text, label or option passed by the caller."""
 
 
 class LanguageError(InputError):
-    """A language that the model does not have, or an identifier that is not a language."""
+    """A language that the model does not have, or an invalid language identifier."""
 
 
 class ModelFolderError(RetrieveAllError):
-    """A model folder with a missing, altered or malformed file; names the file."""
+    """A model folder with a missing, modified or malformed file; names the file."""
 
 
 class UnsafeFileError(ModelFolderError):
-    """A file that could execute code or reach outside its folder; it was not opened."""
+    """A file that could execute code or access paths outside its folder; it was not opened."""
 
 
 class AdapterError(ModelFolderError):
-    """An adapter that does not fit the backbone or is malformed; names file and tensor."""
+    """An adapter that is malformed or does not fit the backbone; names file and tensor."""
 
 
 class EngineError(RetrieveAllError):
-    """Whoever runs the model did not answer, or not as expected.
+    """The engine failed or returned an unexpected response.
 
-    Where some of many items failed, ``failures`` holds what went wrong by item number, and ``results`` the results of
-    all items in order, None for those that failed; nothing that was finished is lost.
+    If only some items failed, ``failures`` maps item numbers to reasons, and ``results`` holds the results of all
+    items in order, None for those that failed.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class EngineError(RetrieveAllError):
 
     @classmethod
     def of_items(cls, failures: Mapping[int, str], results: Sequence[Any], what: str = "item") -> EngineError:
-        """One error for the failures among ``results``; its message names the first three."""
+        """One error for all ``failures``; the message shows the first three."""
         shown = "; ".join(f"{what} {number}: {failures[number]}" for number in sorted(failures)[:3])
         more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
         message = f"{len(failures)} of {len(results)} {what}s failed: {shown}{more}"

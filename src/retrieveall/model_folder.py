@@ -1,10 +1,10 @@
-"""A model on disk: one folder with its settings, backbone, adapters and knowledge. Opens, checks, copies, uploads.
+"""A model on disk: one folder with settings, backbone, adapters and knowledge. Opens, verifies, copies, uploads.
 
     retrieveall.yaml   settings          adapters/<language>/   PEFT's files and a card
     manifest.json      checksums         knowledge/<language>/  sentences, vectors, mentions
-    backbone/          Hugging Face model, unless the settings name another place
+    backbone/          Hugging Face model, unless the settings name another location
 
-Knows files; runs no model. Every change goes through ``storage.Transaction``, so that it happens whole or not at all.
+Handles files, runs no model. Every change is a ``storage.Transaction``: it happens completely or not at all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from retrieveall.adapters import AdapterPool
 from retrieveall.config import ModelConfig, load_yaml
-from retrieveall.decoding import UNCALIBRATED, Calibration
+from retrieveall.decoders.calibration import UNCALIBRATED, Calibration
 from retrieveall.errors import InputError, LanguageError, MissingExtraError, ModelFolderError
 from retrieveall.storage import MANIFEST, Manifest, Transaction, recover, safe_join
 
@@ -35,7 +35,7 @@ _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
 
 def shipped_models() -> dict[str, Path]:
-    """The models inside the package, by name."""
+    """The models in the package, by name."""
     root = Path(str(resources.files("retrieveall") / "models"))
     if not root.is_dir():
         return {}
@@ -51,23 +51,25 @@ class ModelFolder:
 
     @classmethod
     def open(cls, name: str | Path, *, revision: str | None = None, verify: bool = True) -> ModelFolder:
-        """Open by the name of a shipped model, a path, or a hub id, and finish a change that was interrupted.
+        """Open a shipped model by name, a folder by path or a hub id; recovers from an interrupted change.
 
         Args:
-            verify: compare checksums, not only sizes.
+            verify: check checksums, not only sizes.
 
         Raises:
-            InputError: a name that is neither a string nor a path.
-            ModelFolderError: not found, no model, or a missing, truncated or altered file.
+            InputError: ``name`` is neither a string nor a path.
+            ModelFolderError: not found, not a model, or a missing, truncated or modified file.
         """
-        path = _locate(name, revision)
+        path = _locate(name, revision).absolute()  # read later, perhaps from another working directory
         recover(path)
         if not (path / SETTINGS).is_file():
-            raise ModelFolderError(f"expected {SETTINGS} in {path}, found none; is this the folder of a model?")
+            raise ModelFolderError(f"expected {SETTINGS} in {path}, found none; is this a model folder?")
         manifest = Manifest.load(path)
         manifest.verify(full=verify)
         if SETTINGS not in manifest.files:
-            raise ModelFolderError(f"expected {SETTINGS} in the manifest of {path}, found none; get the model again")
+            raise ModelFolderError(
+                f"expected {SETTINGS} in the manifest of {path}, found none; download the model again"
+            )
         return cls(path, load_yaml(ModelConfig, path / SETTINGS))
 
     def languages(self) -> tuple[str, ...]:
@@ -75,7 +77,7 @@ class ModelFolder:
         return AdapterPool(self.path).languages()
 
     def calibration(self, language: str) -> Calibration:
-        """That of the language's card."""
+        """The calibration on the language's adapter card."""
         pool = AdapterPool(self.path)
         return Calibration(*pool.card(language).calibration) if language in pool.languages() else UNCALIBRATED
 
@@ -90,7 +92,7 @@ class ModelFolder:
         return KnowledgeBase.open(self.path / KNOWLEDGE, part_of_model=True)
 
     def remove_language(self, language: str) -> None:
-        """Take a language's adapter and knowledge out; no other language's file is written.
+        """Remove a language's adapter and knowledge; files of other languages are not touched.
 
         Raises:
             LanguageError: the model does not have it.
@@ -108,30 +110,30 @@ class ModelFolder:
         """Copy every file of the manifest to a new folder.
 
         Raises:
-            ModelFolderError: ``target`` exists and is not an empty folder, a file of this model is missing or altered,
-                or the disk is full.
+            ModelFolderError: ``target`` exists and is not an empty folder, a file of this model is missing or
+                modified, or the disk is full.
         """
         recover(target)  # an earlier copy may have been interrupted
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise ModelFolderError(f"expected a new or empty folder to save to, {target} is neither; choose another")
         manifest = Manifest.load(self.path)
-        manifest.verify()  # or the copy's manifest would vouch for damage
+        manifest.verify()  # otherwise the copy's manifest would certify damaged files
         with Transaction(target) as transaction:
             for name in manifest.names():
                 shutil.copyfile(safe_join(self.path, name), transaction.path(name))
 
     def push(self, repo_id: str, *, private: bool, token: str | None) -> str:
-        """Upload the files of the manifest to a repository of the Hugging Face hub; returns its address.
+        """Upload the files of the manifest to a Hugging Face hub repository; returns its URL.
 
-        Adapters and knowledge that the repository has and this folder has not are deleted there.
+        Deletes adapters and knowledge in the repository that this folder does not have.
 
         Raises:
-            ModelFolderError: a file is missing or altered, or the hub refused.
+            ModelFolderError: a file is missing or modified, or the upload failed.
             MissingExtraError: huggingface_hub is not installed.
         """
         try:
             from huggingface_hub import HfApi
-        except ImportError:  # comes with transformers, but is not ours to assume
+        except ImportError:  # a dependency of transformers, not of this package
             raise MissingExtraError("huggingface_hub", "datasets", "push_to_hub") from None
         manifest = Manifest.load(self.path)
         manifest.verify()
@@ -183,25 +185,25 @@ def _download(repo_id: str, revision: str | None) -> Path:
             return Path(snapshot_download(repo_id, revision=revision))
     except Exception as error:
         raise ModelFolderError(
-            f"expected a model folder or the id of a model on the Hugging Face hub, got {repo_id!r}: there is no such "
-            f"folder, and from the hub it could not be had, {_why_not(error, revision)}"
+            f"expected a model folder or a Hugging Face hub id, got {repo_id!r}: there is no such folder, "
+            f"and the download failed: {_why_not(error, revision)}"
         ) from error
 
 
 def _why_not(error: Exception, revision: str | None) -> str:
-    """What the hub's client met, and what to do: its own messages are several sentences that advise programmers."""
+    """The cause and the remedy in one line; the hub client's own messages are long and meant for programmers."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        return "which asks who you are; request access on its page and log in with: hf auth login"
+        return "the model is gated; request access on its page and log in with: hf auth login"
     if isinstance(error, errors.RepositoryNotFoundError):
-        return "which has no such model, or a private one; check the path or the id, or log in with: hf auth login"
+        return "no such model, or it is private; check the path or the id, or log in with: hf auth login"
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"which has no revision {str(revision)[:80]!r} of it; check the revision"
+        return f"it has no revision {str(revision)[:80]!r}; check the revision"
     if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError)):
         return (
-            "for it was not reached and this machine has no copy of it; check the path or the network, "
+            "the hub is not reachable and there is no local copy; check the path or the network, "
             "or download the model elsewhere and give the path of its folder"
         )
     first = re.split(r"(?<=[.!?])\s", " ".join(str(error).split()), maxsplit=1)[0] or type(error).__name__
-    return f"its client said: {first[:300]} ({type(error).__name__}); check the path or the id"
+    return f"{first[:300]} ({type(error).__name__}); check the path or the id"

@@ -1,85 +1,77 @@
-"""RetrieveAll: retrieve -> route -> prompt -> run -> decode.
+"""RetrieveAll: window -> retrieve -> route -> prompt -> decode.
 
-The stages are methods of their own, and everything that predicts (command line, evaluation, service) calls them.
+``predict`` calls the stages in order; training, evaluation, calibration and planning call the same stages.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
+from retrieveall.call_lock import CallLock
 from retrieveall.config import MAX_CHARACTERS, ModelConfig
-from retrieveall.data import segment
-from retrieveall.decoding import (
-    UNCALIBRATED,
-    Calibration,
-    TagSet,
-    Window,
-    calibrate,
-    cut_windows,
-    decode_batch,
-    merge_scores,
-    merge_spans,
-    to_entities,
-)
-from retrieveall.engines.base import GenerateRequest, TagRequest
-from retrieveall.engines.opening import EngineName, FinishedEngine, open_engine
-from retrieveall.errors import EngineError, InputError, LanguageError
+from retrieveall.decoders import Reading, make_decoder
+from retrieveall.decoders.calibration import UNCALIBRATED, Calibration, calibrate
+from retrieveall.engines import EngineName, Failure, open_engine
+from retrieveall.errors import ConfigError, EngineError, InputError, LanguageError
 from retrieveall.model_folder import ModelFolder
-from retrieveall.parts import Part, merge_knowledge, merge_routes, words_of
-from retrieveall.prompts import Prompt, PromptBuilder, load_template
-from retrieveall.routing import Router
-from retrieveall.types import AnswerFaults, Entity, Knowledge, Neighbour, Prediction, Route, Word
+from retrieveall.stages import Stages, Window, merge_knowledge, merge_routes
+from retrieveall.types import AnswerFaults, Entity, Knowledge, Prediction, Route
 
 if TYPE_CHECKING:
-    from retrieveall.engines.base import Engine
-    from retrieveall.engines.remote_settings import ServerSettings
-    from retrieveall.knowledge import KnowledgeBase
+    from retrieveall.engines import Engine
+    from retrieveall.engines.remote.settings import ServerSettings
 
 __all__ = ["RetrieveAll"]
-
-_Runner: TypeAlias = "Engine | FinishedEngine"
-_Decoded: TypeAlias = tuple[Sequence[Entity], AnswerFaults | None]
-_NO_WORDS = np.zeros((0, 0))
 
 
 class RetrieveAll:
     """A model: backbone, adapters and knowledge, ready to predict.
 
-    Open one with :meth:`from_pretrained`. Safe to call from several threads; calls run one after the other.
+    Open a model with :meth:`from_pretrained`. Thread-safe; concurrent calls are serialised.
 
     Example:
         >>> model = RetrieveAll.from_pretrained("mini")
         >>> model.predict(["Ada Lovelace was born in London."])[0].entities
     """
 
-    def __init__(self, folder: ModelFolder, engine: Engine, knowledge: KnowledgeBase) -> None:
-        self.folder = folder
-        self.config: ModelConfig = folder.config
+    def __init__(self, folder: ModelFolder, engine: Engine, options: Mapping[str, Any] | None = None) -> None:
+        """Use ``from_pretrained`` instead; ``options`` are its arguments, needed to pickle the model."""
+        self._options = dict(options or {})
         self.engine = engine
-        self.knowledge = knowledge
+        self._lock = CallLock(engine.unforkable)
+        self._use(folder)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by path: the copy opens the same folder with the same options.
+
+        Raises:
+            InputError: the model was not opened by ``from_pretrained``.
+        """
+        if not self._options:
+            raise InputError("expected a model opened by from_pretrained to pickle or copy, got one made of parts")
+        return _reopen, (self._options,)
+
+    def _use(self, folder: ModelFolder) -> None:
+        """Load the current settings, languages and knowledge of the folder."""
+        folder = _with_grammar(folder, self._options.get("constrained"))
+        self.folder = folder
+        self.knowledge = folder.knowledge()
+        self.config: ModelConfig = folder.config
+        codec = self.engine.codec
         self._languages = folder.languages()
         self._calibrations: dict[str, Calibration] = {}
-        self._tags = TagSet(self.config.label_names)
-        self._router = Router(self.config.routing)
-        self._prompts = PromptBuilder(
-            load_template(self.config.prompt.template),
-            self.config.labels,
-            self.config.prompt,
-            engine.count,
-            self.config.retrieval.min_similarity,
-            engine.chat_frame() if self.config.prompt.chat else None,
+        self.decoder = make_decoder(self.config, codec)
+        self.stages = Stages(
+            self.config,
+            self.knowledge,
+            codec,
+            languages=self._languages,
+            frame=codec.chat_frame() if self.config.prompt.chat else None,
         )
-        self._room = self._prompts.room
-        self._generates = self.config.decoder.kind == "generation"
-        self._lock = threading.RLock()
 
     # -- opening and saving ---------------------------------------------------------------------------------------
 
@@ -99,29 +91,29 @@ class RetrieveAll:
 
         Args:
             name: ``"mini"`` for the model in the package, a folder, or a hub id such as ``"organisation/model"``.
-            revision: of a hub id; a commit pins it.
-            device: as torch names it; the GPU where there is one if None.
-            verify: compare every file with the checksums of the manifest (0.1 s for the mini model). Without it,
-                only sizes are compared.
-            engine: what runs the model: ``"transformers"`` in this process, ``"vllm"`` likewise on a GPU, or
-                ``"openai"`` for a server. In this process if None, or at the server where one is given.
-            server: the address of a server that speaks the completions protocol, or its whole settings.
-            constrained: of a model that generates: False lets it write without the grammar, for comparison;
-                ``Prediction.faults`` then says what is wrong with its answers. As the model's settings say if None.
+            revision: branch, tag or commit of a hub id.
+            device: torch device; None: the GPU if there is one, else the CPU.
+            verify: check every file against the checksums of the manifest (0.1 s for the mini model); otherwise
+                only sizes are checked.
+            engine: ``"transformers"`` runs the model in this process, ``"vllm"`` likewise on a GPU, ``"openai"`` on a
+                server. None: ``"openai"`` if ``server`` is given, else ``"transformers"``.
+            server: the URL of a server with the OpenAI completions API, or its full settings.
+            constrained: for a generating model; False disables the grammar, for comparison, and
+                ``Prediction.faults`` then counts the errors in its answers. None: as in the model's settings.
 
         Raises:
-            InputError: a name that is neither a string nor a path; an engine that does not exist or does not go with
-                the other options; ``constrained`` for a model that tags.
-            ModelFolderError: not found, or a missing, truncated or altered file.
+            InputError: ``name`` is neither a string nor a path; an unknown engine or one that conflicts with the
+                other options; ``constrained`` for a tagging model.
+            ModelFolderError: not found, or a missing, truncated or modified file.
         """
         folder = ModelFolder.open(name, revision=revision, verify=verify)
-        if constrained is not None:
-            folder = _with_grammar(folder, constrained)
-        opened = open_engine(folder.config, folder.path, engine=engine, server=server, device=device)
-        return cls(folder, opened, folder.knowledge())
+        config = _with_grammar(folder, constrained).config
+        opened = open_engine(config, folder.path, engine=engine, server=server, device=device)
+        options = {"name": str(folder.path), "device": device, "engine": engine, "constrained": constrained}
+        return cls(folder, opened, options | {"server": _without_key(server)})
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write the model to ``path``, which must not exist yet or be empty; every file is copied as it is.
+        """Copy the model's files to ``path``, a new or empty folder.
 
         Raises:
             ModelFolderError: ``path`` is not empty, or the disk is full.
@@ -129,7 +121,7 @@ class RetrieveAll:
         self.folder.copy_to(Path(path))
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
-        """Upload the model folder to the Hugging Face hub and return its address."""
+        """Upload the model folder to the Hugging Face hub and return its URL."""
         return self.folder.push(repo_id, private=private, token=token)
 
     @property
@@ -141,25 +133,7 @@ class RetrieveAll:
     def labels(self) -> tuple[str, ...]:
         return self.config.label_names
 
-    # -- the stages -----------------------------------------------------------------------------------------------
-
-    def retrieve(self, texts: Sequence[str]) -> list[Knowledge]:
-        """Stage 1: the nearest training sentences of each text, and the known mentions in it."""
-        retrieval = self.config.retrieval
-        k = max(retrieval.neighbours, self.config.prompt.context_examples)
-        return self.knowledge.retrieve(
-            texts, k, near_matches=retrieval.near_matches, partial_matches=retrieval.partial_matches
-        )
-
-    def route(self, neighbours: Sequence[Neighbour], language: str | None = None) -> Route:
-        """Stage 2: the adapters, by the votes of the neighbours or as the caller fixed them."""
-        return self._router.route(neighbours, self.languages, language=language)
-
-    def build_prompt(self, text: str, knowledge: Knowledge, *, input_tokens: int = 0) -> Prompt:
-        """Stage 3: the hierarchical prompt."""
-        return self._prompts.build(text, knowledge, input_tokens=input_tokens)
-
-    # -- all of it ------------------------------------------------------------------------------------------------
+    # -- predicting -----------------------------------------------------------------------------------------------
 
     def predict(
         self,
@@ -172,48 +146,37 @@ class RetrieveAll:
         """The entities of each text, in order.
 
         Args:
-            language: fix the adapter for all texts, or one (or None) a text; routed by retrieval where None.
-            labels: report only these, or this one.
-            threshold: report only entities of at least this probability, from 0 to 1.
+            language: use this language's adapter for all texts, or one language (or None) per text; None routes by
+                retrieval.
+            labels: return only entities with this label, or these labels.
+            threshold: return only entities with at least this probability, 0 to 1.
 
         Raises:
-            InputError: no text, a text that is too long, an unknown label, a threshold that is no probability.
+            InputError: not a text, a text that is too long, an unknown label, a threshold outside 0 to 1.
             LanguageError: a language that the model does not have.
-            EngineError: a server did not answer as expected. Where that concerns some of the texts only, it comes when
-                the others are done: ``failures`` says what went wrong by number of the text, and ``results`` holds
-                the predictions, None for the texts that failed.
+            EngineError: the engine failed. If only some texts failed, it is raised after the others are done:
+                ``failures`` maps text numbers to reasons, and ``results`` holds the predictions, None for the texts
+                that failed.
         """
         texts = list(_listed(texts))
         languages = self._per_text(texts, language)
         wanted = self._wanted(labels)
         if not 0.0 <= threshold <= 1.0:
             raise InputError(f"expected a threshold from 0 to 1, got {threshold}")
+        for number, text in enumerate(texts):
+            _check_text(text, number)
         with self._lock:
-            documents = self._cut(texts, languages)
-            try:
-                return self._predictions(self.engine, texts, documents, wanted, threshold)
-            except EngineError as error:
-                if not error.failures:
-                    raise
-                rest = FinishedEngine(error, list(map(len, documents)))
-                kept = [texts[i] for i in rest.whole], [documents[i] for i in rest.whole]
-                done = dict(zip(rest.whole, self._predictions(rest, *kept, wanted, threshold), strict=True))
-                results = [done.get(i) for i in range(len(texts))]
-                raise EngineError.of_items(rest.failures, results, "text") from None
-
-    def scores(
-        self, texts: str | Sequence[str], *, language: str | Sequence[str | None] | None = None
-    ) -> list[npt.NDArray[Any]]:
-        """What ``predict`` decodes: log-probabilities [words of ``segment``, tags] of each text.
-
-        Raises:
-            InputError: a model that generates has none; otherwise as ``predict``.
-        """
-        if self._generates:
-            raise InputError("expected a model that tags words, this one generates its answers; call predict")
-        texts = list(_listed(texts))
-        with self._lock:
-            return self._scores(self.engine, self._cut(texts, self._per_text(texts, language)))
+            windows = self.stages.window(texts)
+            knowledge = self.stages.retrieve(windows)
+            routes = self.stages.route(windows, knowledge, languages)
+            prompts = self.stages.prompt(windows, knowledge)
+            readings = self.decoder.decode(self.engine, windows, prompts, routes)
+            predictions = self._predictions(texts, windows, knowledge, routes, readings)
+        failures = {i: each.reason for i, each in enumerate(predictions) if isinstance(each, Failure)}
+        results = [None if isinstance(each, Failure) else _only(each, wanted, threshold) for each in predictions]
+        if failures:
+            raise EngineError.of_items(failures, results, "text")
+        return [each for each in results if each is not None]
 
     def stream(
         self,
@@ -224,27 +187,29 @@ class RetrieveAll:
         labels: str | Sequence[str] | None = None,
         threshold: float = 0.0,
     ) -> Iterator[Prediction]:
-        """Predictions one by one and in order, in memory for ``batch_size`` texts however many there are.
+        """Stream predictions in order; only ``batch_size`` texts are in memory at once.
 
         Raises:
-            InputError: as ``predict``, when the batch with the text is reached.
+            InputError: as ``predict``, when the batch with the invalid text is reached.
         """
         if batch_size < 1:
-            raise InputError(f"batch_size is at least 1, got {batch_size}")
+            raise InputError(f"expected batch_size of at least 1, got {batch_size}")
         iterator = iter(_listed(texts))
         while batch := list(islice(iterator, batch_size)):
             yield from self.predict(batch, language=language, labels=labels, threshold=threshold)
 
     def reload(self) -> None:
-        """See languages that were added to or removed from the folder since it was opened."""
+        """Load changes made to the folder since it was opened: settings, added and removed languages.
+
+        Raises:
+            ConfigError: the backbone settings changed; open the model again.
+        """
+        folder = ModelFolder.open(self.folder.path)
+        if folder.config.backbone != self.config.backbone:
+            raise ConfigError(f"the backbone of {folder.path} changed; open the model again with from_pretrained")
         with self._lock:
-            self.folder = ModelFolder.open(self.folder.path)
-            self.knowledge = self.folder.knowledge()
-            self._languages = self.folder.languages()
-            self._calibrations.clear()
-            refresh = getattr(self.engine, "refresh", None)
-            if refresh is not None:
-                refresh()
+            self.engine.refresh()
+            self._use(folder)
 
     # -- steps of predict -----------------------------------------------------------------------------------------
 
@@ -253,7 +218,7 @@ class RetrieveAll:
             [language] * len(texts) if language is None or isinstance(language, str) else list(language)
         )
         if len(languages) != len(texts):
-            raise InputError(f"expected one language a text, {len(texts)}, got {len(languages)}")
+            raise InputError(f"expected one language per text ({len(texts)}), got {len(languages)}")
         known = set(self.languages)
         for name in languages:
             if name is not None and name not in known:
@@ -272,110 +237,52 @@ class RetrieveAll:
             raise InputError(f"expected labels among {', '.join(self.labels)}, got {str(unknown[0])[:80]!r}")
         return frozenset(wanted)
 
-    def _cut(self, texts: Sequence[str], languages: Sequence[str | None]) -> list[list[Part]]:
-        """The windows of every text, each with its knowledge and its route."""
-        decoder = self.config.decoder
-        cut: list[tuple[int, str, int, list[Word], Window]] = []
-        for number, text in enumerate(texts):
-            _check_text(text, number)
-            words = segment(text)
-            costs = self._costs(words)
-            for window in cut_windows(
-                text, words, decoder.window_words, decoder.window_overlap, costs=costs, budget=self._room
-            ):
-                inside = words[window.start : window.end]
-                offset = inside[0].start
-                cut.append((number, text[offset : inside[-1].end], offset, inside, window))
-        documents: list[list[Part]] = [[] for _ in texts]
-        found = self.retrieve([stretch for _, stretch, _, _, _ in cut])
-        for (number, stretch, offset, words, window), knowledge in zip(cut, found, strict=True):
-            route = self.route(knowledge.neighbours, languages[number])
-            documents[number].append(Part(stretch, offset, words, window, knowledge, route))
-        return documents
-
-    def _costs(self, words: Sequence[Word]) -> list[int] | None:
-        """Tokens of each word, where there are so many that they limit a window."""
-        if self.engine.count_words(words) <= self._room:
-            return None
-        return [self.engine.count_words((word,)) for word in words]
-
-    def _prompt(self, part: Part) -> Prompt:
-        return self.build_prompt(part.text, part.knowledge, input_tokens=self.engine.count_words(part.words))
-
-    def _scores(self, engine: _Runner, documents: Sequence[Sequence[Part]]) -> list[npt.NDArray[Any]]:
-        """Scores [words, tags] of each text, put together from its windows."""
-        requests = [
-            TagRequest(self._prompt(part), part.words, part.route.adapters) for parts in documents for part in parts
-        ]
-        scores = iter(engine.tag(requests))
-        return [
-            merge_scores([part.window for part in parts], [next(scores) for _ in parts]) if parts else _NO_WORDS
-            for parts in documents
-        ]
-
-    def _tagged(self, engine: _Runner, texts: Sequence[str], documents: Sequence[Sequence[Part]]) -> list[_Decoded]:
-        """The entities of each text by its tags, with the probabilities of the model."""
-        spans = decode_batch(self._tags, self._scores(engine, documents))
-        return [
-            (to_entities(text, words_of(parts), own), None)
-            for text, parts, own in zip(texts, documents, spans, strict=True)
-        ]
-
-    def _answers(self, engine: _Runner, texts: Sequence[str], documents: Sequence[Sequence[Part]]) -> list[_Decoded]:
-        """The entities of each text by the answers about its windows, with the probabilities of the model."""
-        requests = [
-            GenerateRequest(self._prompt(part), part.text, part.words, part.route.adapters)
-            for parts in documents
-            for part in parts
-        ]
-        answers = iter(engine.generate(requests))
-        found: list[_Decoded] = []
-        for text, parts in zip(texts, documents, strict=True):
-            own = [next(answers) for _ in parts]
-            spans = [
-                [(start + part.offset, end + part.offset, label, p) for start, end, label, p in answer.spans]
-                for part, answer in zip(parts, own, strict=True)
-            ]
-            merged = merge_spans([part.window for part in parts], words_of(parts), spans)
-            faults = AnswerFaults(
-                sum(answer.malformed for answer in own),
-                sum(answer.invented for answer in own),
-                sum(answer.unknown for answer in own),
-            )
-            found.append(([Entity(start, end, label, text[start:end], p) for start, end, label, p in merged], faults))
-        return found
-
     def _predictions(
         self,
-        engine: _Runner,
         texts: Sequence[str],
-        documents: Sequence[Sequence[Part]],
-        wanted: frozenset[str],
-        threshold: float,
-    ) -> list[Prediction]:
-        decode = self._answers if self._generates else self._tagged
-        return [
-            self._prediction(text, parts, decoded, wanted, threshold)
-            for text, parts, decoded in zip(texts, documents, decode(engine, texts, documents), strict=True)
-        ]
+        windows: Sequence[Window],
+        knowledge: Sequence[Knowledge],
+        routes: Sequence[Route],
+        readings: Sequence[Reading | Failure],
+    ) -> list[Prediction | Failure]:
+        """Merge the windows of each text; a text fails if one of its windows does."""
+        own: list[list[int]] = [[] for _ in texts]
+        for number, window in enumerate(windows):
+            own[window.document].append(number)
+        results: list[Prediction | Failure] = []
+        for text, numbers in zip(texts, own, strict=True):
+            failed = [reading for i in numbers if isinstance(reading := readings[i], Failure)]
+            if failed:
+                results.append(failed[0])
+                continue
+            mine = [windows[i] for i in numbers]
+            read = [(windows[i], routes[i], reading) for i in numbers if isinstance(reading := readings[i], Reading)]
+            results.append(
+                Prediction(
+                    text,
+                    tuple(self._entities(text, read)),
+                    merge_routes(mine, [routes[i] for i in numbers]),
+                    merge_knowledge(mine, [knowledge[i] for i in numbers]),
+                    _faults([reading for _, _, reading in read]),
+                )
+            )
+        return results
 
-    def _prediction(
-        self, text: str, parts: Sequence[Part], decoded: _Decoded, wanted: frozenset[str], threshold: float
-    ) -> Prediction:
-        entities, faults = decoded
-        route = merge_routes(parts)
-        calibration = self._calibration(route)
-        total = sum(part.kept_words for part in parts)
-        lengths = [len(segment(each.text)) for each in entities]
-        calibrated = (
-            replace(each, score=calibrate(each.score or 0.0, words, total - words, calibration))
-            for each, words in zip(entities, lengths, strict=True)
-        )
-        kept = tuple(each for each in calibrated if each.label in wanted and (each.score or 0.0) >= threshold)
-        return Prediction(text, kept, route, merge_knowledge(parts), faults)
+    def _entities(self, text: str, read: Iterable[tuple[Window, Route, Reading]]) -> Iterator[Entity]:
+        """The entities of a text, by position, without overlap; each window is calibrated by its own route."""
+        free_from = 0
+        for window, route, reading in read:
+            calibration = self._calibration(route)
+            for start, end, label, probability in reading.spans:
+                words = sum(start <= word.start < end for word in window.words)
+                score = calibrate(probability, words, len(window.words) - words, calibration)
+                first, last = window.source.span(start, end)
+                if first >= free_from:
+                    free_from = last
+                    yield Entity(first, last, label, text[first:last], score)
 
     def _calibration(self, route: Route) -> Calibration:
-        """The mean of the adapters' calibrations, weighted as the adapters are."""
+        """The mean of the adapters' calibrations, with the weights of the route."""
         if not route.adapters:
             return UNCALIBRATED
         for language in route.adapters:
@@ -385,22 +292,49 @@ class RetrieveAll:
         return Calibration(*map(sum, zip(*weighted, strict=True)))
 
 
-def _with_grammar(folder: ModelFolder, constrained: bool) -> ModelFolder:
-    """The model with or without the grammar of answers, whatever its settings say; its files stay as they are."""
+def _reopen(options: Mapping[str, Any]) -> RetrieveAll:
+    return RetrieveAll.from_pretrained(verify=False, **options)
+
+
+def _without_key(server: str | ServerSettings | None) -> str | ServerSettings | None:
+    """Keep the API key out of pickles: another process reads it from its own environment."""
+    return server if server is None or isinstance(server, str) else replace(server, api_key=None)
+
+
+def _with_grammar(folder: ModelFolder, constrained: bool | None) -> ModelFolder:
+    """The model with or without the answer grammar; None keeps its settings. Files are not changed."""
+    if constrained is None:
+        return folder
     decoder = folder.config.decoder
-    if decoder.kind != "generation":
-        raise InputError("expected a model that generates its answers to constrain them or not, this one tags words")
+    if "constrained" not in type(decoder).model_fields:
+        raise InputError("expected a generating model for 'constrained', this one is a tagging model; leave it out")
     decoder = decoder.model_copy(update={"constrained": constrained})
     return replace(folder, config=folder.config.model_copy(update={"decoder": decoder}))
 
 
+def _only(prediction: Prediction, labels: frozenset[str], threshold: float) -> Prediction:
+    """The prediction with only the entities of these labels and at least this probability."""
+    kept = (each for each in prediction.entities if each.label in labels and (each.score or 0.0) >= threshold)
+    return replace(prediction, entities=tuple(kept))
+
+
+def _faults(readings: Sequence[Reading]) -> AnswerFaults | None:
+    """The summed faults of all answers; None if there are no answers."""
+    found = [reading.faults for reading in readings if reading.faults is not None]
+    if not found:
+        return None
+    return AnswerFaults(
+        sum(each.malformed for each in found), sum(each.invented for each in found), sum(each.unknown for each in found)
+    )
+
+
 def _listed(texts: str | Iterable[str]) -> Iterable[str]:
-    """One text alone as a list of one."""
+    """Wrap a single text in a list."""
     if isinstance(texts, str):
         return [texts]
     if isinstance(texts, (bytes, bytearray, Mapping)) or not isinstance(texts, Iterable):
         raise InputError(
-            f"expected a text or a list of texts, got {type(texts).__name__}; give str, and decode bytes first"
+            f"expected a text or a list of texts, got {type(texts).__name__}; pass str, decode bytes first"
         )
     return texts
 
@@ -409,7 +343,7 @@ def _check_text(text: str, number: int) -> None:
     if not isinstance(text, str):
         raise InputError(
             f"expected a text, got {type(text).__name__} as text {number} of the list (the first is 0); "
-            "give str, and decode bytes first"
+            "pass str, decode bytes first"
         )
     if len(text) > MAX_CHARACTERS:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The values that travel between the stages. Plain, frozen, comparable; no torch, no numpy.
+"""The values passed between the stages: frozen, hashable, picklable; no torch, no numpy.
 
 All offsets are Unicode code points of the text they refer to, end exclusive, so that
 ``text[entity.start:entity.end] == entity.text`` always holds.
@@ -7,11 +7,13 @@ All offsets are Unicode code points of the text they refer to, end exclusive, so
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, NoReturn, Self, TypeVar
 
 __all__ = [
     "AnswerFaults",
     "Entity",
+    "FrozenMapping",
     "Knowledge",
     "KnownEntity",
     "Neighbour",
@@ -21,10 +23,38 @@ __all__ = [
     "Word",
 ]
 
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class FrozenMapping(dict[K, V]):
+    """An immutable dict, hashable if its values are. ``dict(mapping)`` makes a mutable copy."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[dict[K, V]]]:
+        return type(self), (dict(self),)
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("a FrozenMapping is immutable; change a copy: dict(mapping)")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+
+_NOTHING: FrozenMapping[Any, Any] = FrozenMapping()
+
+
+def _freeze(mapping: Mapping[K, V]) -> FrozenMapping[K, V]:
+    return mapping if type(mapping) is FrozenMapping else FrozenMapping(mapping)
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One unit of segmentation: ``text == source[start:end]``; ``space_before`` tells whether white space precedes."""
+    """One word of a text: ``text == source[start:end]``; ``space_before``: white space precedes it."""
 
     text: str
     start: int
@@ -45,7 +75,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A text with its gold entities, sorted by start and free of overlap."""
+    """A text with its gold entities, sorted by start, without overlap."""
 
     text: str
     entities: tuple[Entity, ...] = ()
@@ -55,7 +85,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A training sentence found near the input. ``similarity`` is the cosine, from -1 to 1."""
+    """A training sentence retrieved for the input. ``similarity`` is the cosine similarity, -1 to 1."""
 
     sentence: Sentence
     similarity: float
@@ -69,22 +99,25 @@ class Neighbour:
 class KnownEntity:
     """A mention of the training data that occurs in the input, at ``text[start:end]``.
 
-    ``counts`` maps language to label to the number of training mentions. ``similarity`` is 1.0 for an exact
-    match and less for a near one, whose ``surface`` then differs from ``text[start:end]``. ``inside`` is the number of
-    training mentions of which these words are only a part, where that was looked for. If ``partial``, they are mostly
-    that: ``counts`` are those of all mentions with these words, ``surface`` is one of them. ``outside`` is how often
-    the words stand in the training data without touching a mention; 0 for parts of several words, where it is not
-    counted.
+    ``counts`` maps language and label to the number of training mentions. ``similarity`` is 1.0 for an exact match and
+    less for a near match, whose ``surface`` differs from ``text[start:end]``. ``inside`` counts longer training
+    mentions that contain these words, if partial matches are enabled. If ``partial``, the words occur mostly inside
+    such mentions: ``counts`` covers all mentions with these words, and ``surface`` is one of them. ``outside`` counts
+    occurrences in the training data that touch no mention; 0 (not counted) for partial matches of several words.
     """
 
     start: int
     end: int
     surface: str
-    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, int]] = _NOTHING
     similarity: float = 1.0
     inside: int = 0
     partial: bool = False
     outside: int = 0
+
+    def __post_init__(self) -> None:
+        frozen = {language: _freeze(by_label) for language, by_label in self.counts.items()}
+        object.__setattr__(self, "counts", FrozenMapping(frozen))
 
     def label_counts(self) -> dict[str, int]:
         """Counts per label, summed over languages."""
@@ -102,21 +135,19 @@ class KnownEntity:
 
     @property
     def mostly_inside(self) -> bool:
-        """Whether the words are more often a part of mentions than a mention."""
+        """Whether the words occur more often inside longer mentions than as a mention."""
         return self.partial or self.inside > sum(self.label_counts().values())
 
     @property
     def mention_share(self) -> float:
-        """How many of the places where the words stand are a mention, or in one: the "keyphraseness" of Mihalcea and
-        Csomai (2007), from 0 to 1.
-        """
+        """Share of the words' occurrences in or as mentions, 0 to 1: Mihalcea and Csomai's (2007) "keyphraseness"."""
         mentions = sum(self.label_counts().values()) + (0 if self.partial else self.inside)
         return mentions / (mentions + self.outside) if mentions else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What retrieval found for one input: the context level and the entity level."""
+    """Retrieval results for one input: the context level and the entity level."""
 
     neighbours: tuple[Neighbour, ...] = ()
     entities: tuple[KnownEntity, ...] = ()
@@ -124,28 +155,32 @@ class Knowledge:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Which adapters run, and with what weight (``adapters`` sums to 1, or is empty for the bare backbone).
+    """The adapters that run and their weights (``adapters`` sums to 1, or is empty for the backbone alone).
 
     ``votes`` are the shares of the similarity-weighted vote of the neighbours; ``reason`` is one of
     ``"vote"``, ``"mixture"``, ``"fixed"`` (the caller chose), ``"fallback"`` (below the floor).
     """
 
-    adapters: Mapping[str, float] = field(default_factory=dict)
-    votes: Mapping[str, float] = field(default_factory=dict)
+    adapters: Mapping[str, float] = _NOTHING
+    votes: Mapping[str, float] = _NOTHING
     reason: str = "vote"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "adapters", _freeze(self.adapters))
+        object.__setattr__(self, "votes", _freeze(self.votes))
 
     @property
     def language(self) -> str | None:
-        """The language with the largest adapter weight; None where only the backbone runs."""
+        """The language with the largest adapter weight; None if the backbone runs alone."""
         return max(self.adapters, key=lambda name: (self.adapters[name], name)) if self.adapters else None
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerFaults:
-    """What is wrong with a written answer; all zero where a grammar limited it.
+    """Errors in a written answer; all zero under the grammar.
 
-    ``malformed`` lines do not parse (an answer without an end counts as one), ``invented`` mentions are not in the
-    text or not that often, ``unknown`` labels are not of the model.
+    ``malformed``: lines that do not parse (an answer without an end counts as one). ``invented``: mentions that do not
+    occur in the text, or not that often. ``unknown``: labels that the model does not have.
     """
 
     malformed: int = 0
@@ -155,9 +190,9 @@ class AnswerFaults:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The entities of one text, sorted by start, with the route and the knowledge that led to them.
+    """The entities of one text, sorted by start, with the route and knowledge used.
 
-    ``faults`` are those of the answer that the model wrote; None where it read tags.
+    ``faults`` are the errors in the written answer; None for the tagging decoder.
     """
 
     text: str

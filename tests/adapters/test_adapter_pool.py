@@ -23,9 +23,10 @@ from retrieveall.adapters import (
     LoraShape,
     LoraWeights,
     backbone_fingerprint,
+    write_adapter,
 )
-from retrieveall.decoding import Calibration
-from retrieveall.errors import AdapterError, LanguageError, ModelFolderError, UnsafeFileError
+from retrieveall.decoders.calibration import Calibration
+from retrieveall.errors import AdapterError, InputError, LanguageError, ModelFolderError, UnsafeFileError
 from retrieveall.storage import Manifest
 
 Q0 = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -91,6 +92,34 @@ def test_saved_and_loaded_again_is_the_same(pool, tmp_path):
             assert torch.equal(again.layers[name].b, layer.b)
             assert again.layers[name].scaling == layer.scaling
         assert AdapterPool(tmp_path / "new").card(language) == card(language)
+
+
+@pytest.mark.parametrize("factor", [0.4, 1.0, 1.4])
+@pytest.mark.parametrize("language", ["de", "fr", "zh"])
+def test_the_lora_scaling_times_a_factor(pool, llama, ids, tmp_path, language, factor):
+    """With patterns, rank stabilisation and after saving; the matrices stay, and so does the original."""
+    weights = pool.load(language)
+    before = {name: layer.scaling for name, layer in weights.layers.items()}
+    scaled = weights.scaled(factor)
+    write_adapter(tmp_path / "adapters" / language, scaled)
+    for found in (scaled, AdapterPool(tmp_path).load(language)):
+        assert found.shape.alpha == pytest.approx(factor * weights.shape.alpha)
+        for name, layer in found.layers.items():
+            assert layer.scaling == pytest.approx(factor * before[name])
+            assert torch.equal(layer.a, weights.layers[name].a)
+            assert torch.equal(layer.b, weights.layers[name].b)
+    assert {name: layer.scaling for name, layer in weights.layers.items()} == before
+    model, bank = llama.bank()
+    bank.add(language, scaled)
+    with torch.no_grad(), bank.use([{language: 1.0}] * 6):
+        logits = model(ids).logits
+    torch.testing.assert_close(logits, llama.merged_logits(ids, {language: factor}), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, math.nan, math.inf])
+def test_a_factor_that_is_not_positive(pool, factor):
+    with pytest.raises(InputError, match="expected a positive factor"):
+        pool.load("de").scaled(factor)
 
 
 def test_saving_twice_gives_the_same_bytes(pool, tmp_path):
@@ -192,25 +221,25 @@ def _tensor(start, end, shape=(2, 2), dtype="F32"):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "header"),
-        (b"\x01\x02", "header"),
-        (_header({}, length=1 << 62), "header claims"),
-        (_header({}, length=99_999_999), "header claims"),
-        (_header(b"{not json}"), "no valid JSON"),
-        (_header(b"{" + b'"a":{' * 5000), "no valid JSON"),
-        (_header(b'{"a":1,"a":2}'), "stands twice"),
-        (_header(b"[]"), "starts with"),
-        (_header({"x": [1]}), "'x' needs dtype"),
-        (_header({"x": _tensor(0, 16), "y": _tensor(8, 24)}, bytes(24)), "'y' overlaps"),
-        (_header({"x": _tensor(0, 16), "y": _tensor(0, 16)}, bytes(16)), "'y' overlaps"),
-        (_header({"x": _tensor(8, 24)}, bytes(24)), "'x' leaves a gap"),
-        (_header({"x": _tensor(0, 16)}, bytes(20)), "20 bytes of data"),
-        (_header({"x": _tensor(0, 16)}, bytes(8)), "'x' lies outside"),
-        (_header({"x": _tensor(0, 16, (2, 3))}, bytes(16)), "'x' of shape"),
-        (_header({"x": _tensor(0, 16, (10**9, 10**9, 10**9))}, bytes(16)), "'x' of shape"),
-        (_header({"x": _tensor(0, 16, (-2, -2))}, bytes(16)), "'x' has no valid shape"),
-        (_header({"x": _tensor(0, 16, dtype="PICKLE")}, bytes(16)), "unknown dtype"),
-        (_header({"x": _tensor(-8, 8)}, bytes(16)), "'x' lies outside"),
+        (b"", "header too small"),
+        (b"\x01\x02", "header too small"),
+        (_header({}, length=1 << 62), "header too large"),
+        (_header({}, length=99_999_999), "invalid header length"),
+        (_header(b"{not json}"), "invalid JSON"),
+        (_header(b"{" + b'"a":{' * 5000), "invalid JSON"),
+        (_header(b'{"a":1,"a":2}'), "invalid JSON"),
+        (_header(b"[]"), "invalid JSON"),
+        (_header({"x": [1]}), "invalid JSON"),
+        (_header({"x": _tensor(0, 16), "y": _tensor(8, 24)}, bytes(24)), "tensor `y`"),
+        (_header({"x": _tensor(0, 16), "y": _tensor(0, 16)}, bytes(16)), "tensor `[xy]`"),
+        (_header({"x": _tensor(8, 24)}, bytes(24)), "tensor `x`"),
+        (_header({"x": _tensor(0, 16)}, bytes(20)), "not fully covered"),
+        (_header({"x": _tensor(0, 16)}, bytes(8)), "not fully covered"),
+        (_header({"x": _tensor(0, 16, (2, 3))}, bytes(16)), "invalid shape"),
+        (_header({"x": _tensor(0, 16, (10**9, 10**9, 10**9))}, bytes(16)), "overflow"),
+        (_header({"x": _tensor(0, 16, (-2, -2))}, bytes(16)), "invalid value"),
+        (_header({"x": _tensor(0, 16, dtype="PICKLE")}, bytes(16)), "unknown variant"),
+        (_header({"x": _tensor(-8, 8)}, bytes(16)), "invalid value"),
         (_header({"x": _tensor(0, 16)}, bytes(16)), "unexpected tensor 'x'"),
         (_header({}), "no tensors"),
     ],
@@ -222,6 +251,14 @@ def test_headers_that_lie(pool, content, message):
     assert str(weights_file(pool)) in str(caught.value)
     assert "\n" not in str(caught.value)
     pool.load("fr")  # the others keep working
+
+
+@pytest.mark.parametrize("name", ["x" * 10_000, f"{Q0[:17]}{'x' * 100_000}.lora_A.weight"])
+def test_long_names_are_shortened_in_errors(pool, name):
+    weights_file(pool).write_bytes(_header({name: _tensor(0, 4, (1,) * 10_000)}, bytes(4)))
+    with pytest.raises(AdapterError) as caught:
+        pool.load("de")
+    assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -80,18 +80,6 @@ def test_mixtures_equal_the_formula(reference, ids, run):
         torch.testing.assert_close(same, reference.merged_logits(ids, row), **TOLERANCE)
 
 
-def test_a_matrix_has_the_banks_languages_as_columns(llama, ids, run):
-    model, bank = llama.bank()
-    bank.ensure(["zh", "de"])
-    assert bank.languages == ("zh", "de")
-    matrix = torch.tensor([[1.0, 0], [0, 1], [0.25, 0.75], [0, 0], [1, 0], [0, 1]])
-    with bank.use(matrix):
-        actual = run(model, ids)
-    with bank.use([{"zh": float(z), "de": float(d)} for z, d in matrix]):
-        assert torch.equal(run(model, ids), actual)
-    torch.testing.assert_close(actual[0:2], llama.logits(ids, ["zh", "de"]), **TOLERANCE)
-
-
 def test_bfloat16_is_as_close_to_peft_as_peft_is_to_float32(reference, ids, run):
     model, bank = reference.bank()
     model.to(torch.bfloat16)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import peft
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from retrieveall.adapters.bank import AdapterBank
 from retrieveall.config import LoraSettings
@@ -46,6 +50,15 @@ def train(backbone, languages, make_optimizer, settings=SETTINGS):
     return bank
 
 
+def set_weights(bank, language, weights):
+    """Give a trainable adapter the values of one of the same shape."""
+    names = list(bank.export(language).layers)
+    values = [tensor for name in names for tensor in (weights.layers[name].a, weights.layers[name].b)]
+    with torch.no_grad():
+        for parameter, value in zip(bank.parameters_of(language), values, strict=True):
+            parameter.copy_(value)
+
+
 @pytest.mark.parametrize(
     "make_optimizer",
     [lambda p: torch.optim.SGD(p, lr=20.0, momentum=0.9), lambda p: torch.optim.AdamW(p, lr=0.01)],
@@ -81,7 +94,8 @@ def test_gradients_equal_pefts(llama, ids):
     model, bank = llama.bank()
     weights = llama.pool.load("de")
     settings = LoraSettings(rank=2, alpha=8.0, dropout=0.0, target_modules=("q_proj", "v_proj"))
-    bank.trainable(["de", "fr"], settings, seed=1, start={"de": weights})
+    bank.trainable(["de", "fr"], settings, seed=1)
+    set_weights(bank, "de", weights)
     with bank.use([{name: 1.0} for name in ["de", "fr", "de", "fr", "de", "de"]]):
         logits = model(ids).logits
     chosen = [0, 2, 4, 5]
@@ -91,11 +105,11 @@ def test_gradients_equal_pefts(llama, ids):
         parameter.requires_grad_("lora_" in name)
     other(ids[chosen]).logits.square().sum().backward()
     module = "model.layers.1.self_attn.v_proj"
-    site = bank.get_submodule("sites." + module.replace(".", "/"))
-    a, b = site.parameters_of("de")
-    layer = other.base_model.model.get_submodule(module)
-    torch.testing.assert_close(a.grad, layer.lora_A["default"].weight.grad, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(b.grad, layer.lora_B["default"].weight.grad, atol=1e-4, rtol=1e-4)
+    layer = bank.get_submodule("layers." + module.replace(".", "/"))
+    a, b = layer.parameters_of("de")
+    theirs = other.base_model.model.get_submodule(module)
+    torch.testing.assert_close(a.grad, theirs.lora_A["default"].weight.grad, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(b.grad, theirs.lora_B["default"].weight.grad, atol=1e-4, rtol=1e-4)
 
 
 def test_a_fresh_adapter_is_the_base_and_starts_like_pefts(llama, ids, run):
@@ -131,7 +145,9 @@ def test_an_exported_adapter_predicts_what_the_trained_one_did(llama, ids, run):
     bank = train(llama.backbone, LANGUAGES, lambda p: torch.optim.SGD(p, lr=0.1))
     exported = {name: bank.export(name) for name in LANGUAGES}
     model, frozen = llama.bank()
-    frozen.trainable(LANGUAGES, SETTINGS, seed=0, start=exported)
+    frozen.trainable(LANGUAGES, SETTINGS, seed=0)
+    for name, weights in exported.items():
+        set_weights(frozen, name, weights)
     rows = [{name: 1.0} for name in ["de", "fr", "zh", "zh", "de", "fr"]]
     with frozen.use(rows):
         trained = run(model, ids)
@@ -146,8 +162,9 @@ def test_an_exported_adapter_predicts_what_the_trained_one_did(llama, ids, run):
 
 def test_dropout_acts_in_training_mode_on_trainable_rows_only(llama, ids, run):
     model, bank = llama.bank()
-    start = {"de": llama.pool.load("de")}
-    bank.trainable(["de"], LoraSettings(rank=2, dropout=0.5, target_modules=("q_proj", "v_proj")), 1, start)
+    settings = LoraSettings(rank=2, alpha=8.0, dropout=0.5, target_modules=("q_proj", "v_proj"))
+    bank.trainable(["de"], settings, 1)
+    set_weights(bank, "de", llama.pool.load("de"))
     rows = [{"de": 1.0}, {}, {"fr": 1.0}, {"de": 1.0}, {}, {"fr": 1.0}]
     exact = llama.logits(ids, ["de", None, "fr", "de", None, "fr"])
     with bank.use(rows):
@@ -160,6 +177,95 @@ def test_dropout_acts_in_training_mode_on_trainable_rows_only(llama, ids, run):
     bank.eval()
     with bank.use(rows):
         torch.testing.assert_close(run(model, ids), exact, atol=1e-5, rtol=0)
+
+
+class Checkpointed(nn.Module):
+    """A layer that recomputes its activations in the backward pass, and counts how often it ran."""
+
+    def __init__(self, layer, bank):
+        super().__init__()
+        self.layer, self.bank, self.runs = layer, bank, 0
+
+    def forward(self, hidden, **kwargs):
+        def once(hidden):
+            self.runs += 1
+            return self.layer(hidden, **kwargs)
+
+        return checkpoint(once, hidden, use_reentrant=False, context_fn=self.bank.checkpoint_contexts)
+
+
+def gradients(llama, ids, backward, *, dropout=0.0, checkpointing=True):
+    """Those of three mixed rows, after ``backward(loss, model, bank)``."""
+    model, bank = llama.bank()
+    bank.trainable(LANGUAGES, SETTINGS.model_copy(update={"dropout": dropout}), seed=1)
+    for language in LANGUAGES:
+        with torch.no_grad():
+            for parameter in bank.parameters_of(language):
+                parameter.add_(0.01)
+    if checkpointing:
+        layers = [Checkpointed(layer, bank) for layer in model.model.layers]
+        model.model.layers = nn.ModuleList(layers)
+    torch.manual_seed(0)
+    with bank.use([{name: 1.0} for name in ["de", "fr", "zh", "de", "fr", "zh"]]):
+        loss = model(ids).logits.square().sum()
+    backward(loss, model, bank)
+    if checkpointing:
+        assert [layer.runs for layer in layers] == [2, 2]
+    return [parameter.grad for parameter in bank.parameters()]
+
+
+def alone(loss, model, bank):
+    loss.backward()
+
+
+def in_another_thread(loss, model, bank):
+    """As on a GPU, where autograd has threads of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(loss.backward).result(60)
+
+
+def while_another_thread_uses_others(loss, model, bank):
+    inside, done = threading.Event(), threading.Event()
+
+    def use():
+        with bank.use([{"zh": 1.0}]):
+            inside.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    inside.wait(60)
+    loss.backward()
+    done.set()
+    thread.join()
+
+
+def inside_another_use(loss, model, bank):
+    """In the thread that holds the lock, and waits for the thread that computes the gradients."""
+    with bank.use([{"fr": 1.0}]):
+        in_another_thread(loss, model, bank)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("backward", [alone, in_another_thread, while_another_thread_uses_others, inside_another_use])
+def test_checkpointing_recomputes_under_the_mixture_of_the_forward_pass(llama, ids, backward, dropout):
+    expected = gradients(llama, ids, alone, dropout=dropout, checkpointing=False)
+    found = gradients(llama, ids, backward, dropout=dropout)
+    for want, got in zip(expected, found, strict=True):
+        torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
+
+
+def test_after_the_backward_pass_no_thread_has_adapters_active(llama, ids, run):
+    model, bank = llama.bank()
+    base = run(model, ids)
+    bank.trainable(LANGUAGES, SETTINGS, seed=1)
+    model.model.layers = nn.ModuleList([Checkpointed(layer, bank) for layer in model.model.layers])
+    with ThreadPoolExecutor(1) as pool:
+        with bank.use([{"de": 1.0}] * 6):
+            loss = model(ids).logits.square().sum()
+        pool.submit(loss.backward).result(60)
+        assert torch.equal(pool.submit(run, model, ids).result(60), base)
+    assert torch.equal(run(model, ids), base)
 
 
 def test_the_state_dict_holds_the_trainable_adapters(llama):

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from retrieveall.adapters import LoraLayer, LoraShape, LoraWeights
 from retrieveall.adapters.bank import AdapterBank
-from retrieveall.config import BackboneConfig, DecoderConfig, LabelConfig, LoraSettings, ModelConfig
-from retrieveall.engines import loading
-from retrieveall.engines.transformers import load_backbone
+from retrieveall.config import BackboneConfig, LabelConfig, LoraSettings, ModelConfig, TaggingConfig
+from retrieveall.engines.local import options as loading
+from retrieveall.engines.local.backbone import load_backbone, open_backbone
+from retrieveall.engines.local.forward import attention_mask
 from retrieveall.errors import ConfigError, MissingExtraError
 from retrieveall.types import Sentence
 
@@ -25,7 +26,7 @@ real = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs the e
 
 
 def config(**backbone: Any) -> ModelConfig:
-    decoder = DecoderConfig(attention=backbone.pop("attention", "repeat"))
+    decoder = TaggingConfig(attention=backbone.pop("attention", "repeat"))
     return ModelConfig(labels=(LabelConfig(name="PER"),), backbone=BackboneConfig(**backbone), decoder=decoder)
 
 
@@ -98,8 +99,8 @@ def wide_backbone(tmp_path: Path, tiny_tokenizer: Any) -> Path:
 
 @real
 def test_a_backbone_in_four_bits(wide_backbone: Path) -> None:
-    exact, _ = load_backbone(config(path=str(wide_backbone)), None)
-    packed, _ = load_backbone(config(path=str(wide_backbone), quantization="4bit", dtype="bfloat16"), None)
+    exact = load_backbone(config(path=str(wide_backbone)), None)
+    packed = load_backbone(config(path=str(wide_backbone), quantization="4bit", dtype="bfloat16"), None)
     layer = packed.model.layers[0].mlp.up_proj
     assert (layer.weight.dtype, layer.weight.numel()) == (torch.uint8, 64 * 128 // 2)
     assert packed.lm_head.weight.dtype == torch.bfloat16
@@ -119,12 +120,12 @@ def test_adapters_over_real_four_bit_layers_equal_peft(wide_backbone: Path, tmp_
     settings = config(path=str(wide_backbone), quantization="4bit", dtype="bfloat16")
     ids = torch.randint(3, 360, (2, 9), generator=torch.Generator().manual_seed(0))
     options = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
-    reference = peft.get_peft_model(load_backbone(settings, None)[0], options).eval()
+    reference = peft.get_peft_model(load_backbone(settings, None), options).eval()
     for name, parameter in reference.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_(0, 0.2, generator=torch.Generator().manual_seed(len(name)))
     reference.save_pretrained(tmp_path / "adapter")
-    model, _ = load_backbone(settings, None)
+    model = load_backbone(settings, None)
     bank = AdapterBank.attach(model)
     bank.add("de", read_adapter(tmp_path / "adapter"))
     with torch.no_grad():
@@ -164,11 +165,9 @@ def test_without_bitsandbytes_the_install_line(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_the_compact_model_does_not_stand_in_for_four_bits(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from retrieveall.engines.transformers import _open_backbone
-
     monkeypatch.setattr(loading, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError):
-        _open_backbone(config(quantization="4bit", attention="full"), tiny_model, torch.device("cpu"))
+        open_backbone(config(quantization="4bit", attention="full"), tiny_model, torch.device("cpu"))
 
 
 # -- kernels ------------------------------------------------------------------------------------------------------
@@ -176,19 +175,18 @@ def test_the_compact_model_does_not_stand_in_for_four_bits(tiny_model: Path, mon
 
 @pytest.mark.parametrize("kernel", ["eager", "sdpa"])
 def test_the_kernel_that_was_asked_for_runs(kernel: Any, tiny_model: Path) -> None:
-    model, _ = load_backbone(config(kernel=kernel), tiny_model)
+    model = load_backbone(config(kernel=kernel), tiny_model)
     assert model.config._attn_implementation == kernel
 
 
 def test_kernels_agree(tiny_model: Path, make_backbone: Callable[..., Any]) -> None:
-    from retrieveall.engines.transformers import attention_mask
-
     ids = torch.randint(3, 360, (2, 9), generator=torch.Generator().manual_seed(0))
     found = []
     for kernel in ("eager", "sdpa"):
-        model, _ = load_backbone(config(kernel=kernel, attention="full"), tiny_model)
+        model = load_backbone(config(kernel=kernel, attention="full"), tiny_model)
         with torch.no_grad():
-            mask = attention_mask(torch.tensor([9, 6]), 9, repeat=False)
+            segments = (torch.arange(9) < torch.tensor([[9], [6]])).long()
+            mask = attention_mask(segments, full=True)
             found.append(model(input_ids=ids, attention_mask=mask).logits[:, :6])
     torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
 

@@ -114,7 +114,7 @@ def test_a_name_is_a_whole_configuration(run: Run, data: Path, tmp_path: Path, c
     assert (config.backbone.path, local) == ("Qwen/Qwen2.5-14B", None)
     assert (config.decoder.kind, config.prompt.template, config.name) == ("tagging", "plain.v1", "m")
     assert config.label_names == ("LOC", "ORG", "PER")
-    assert (training.epochs, training.batch_size, training.gradient_accumulation) == (1, 8, 4)
+    assert (training.epochs, training.batch_size, training.gradient_accumulation) == (1, 4, 2)
 
 
 def test_a_local_backbone_may_stay_where_it_is(

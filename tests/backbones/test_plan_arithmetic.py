@@ -14,17 +14,19 @@ from retrieveall.adapters.bank import AdapterBank
 from retrieveall.backbones import Architecture, find_preset
 from retrieveall.config import (
     BackboneConfig,
-    DecoderConfig,
+    GenerationConfig,
     LabelConfig,
     LoraSettings,
     ModelConfig,
     PromptConfig,
+    TaggingConfig,
     TrainingConfig,
 )
 from retrieveall.errors import InputError
-from retrieveall.planning import EstimatedCounter, find_gpu, local_counter, make_plan, row_tokens
+from retrieveall.planning import CodecCounter, EstimatedCounter, find_gpu, make_plan, row_tokens
 from retrieveall.planning.memory import activation_bytes, cache_bytes, weight_bytes
 from retrieveall.types import Entity, Sentence
+from tiny import codec_of
 
 LABELS = tuple(LabelConfig(name=name) for name in ("PER", "ORG", "LOC"))
 
@@ -122,7 +124,7 @@ def config(kind: str = "tagging", **prompt: Any) -> ModelConfig:
     return ModelConfig(
         labels=LABELS,
         prompt=PromptConfig(template=template, max_tokens=400, **prompt),
-        decoder=DecoderConfig(kind=kind),
+        decoder=TaggingConfig() if kind == "tagging" else GenerationConfig(),
     )
 
 
@@ -130,16 +132,20 @@ def test_rows_are_as_long_as_those_of_training(
     tiny_repeat_model: Path, corpus: dict[str, list[Sentence]], tiny_tokenizer: Any
 ) -> None:
     """With the tokenizer at hand, against the examples that training builds over the real knowledge."""
-    from retrieveall.engines import TokenCodec
+    from retrieveall.decoders import make_decoder
     from retrieveall.model_folder import ModelFolder
-    from retrieveall.training.examples import ExampleBuilder
+    from retrieveall.stages import Stages
 
     model = ModelFolder.open(tiny_repeat_model)
-    builder = ExampleBuilder(model.config, model.knowledge(), TokenCodec(tiny_tokenizer, "as_is"))
-    counter = local_counter(tiny_repeat_model / "backbone", model.config)
+    codec = codec_of(tiny_tokenizer, "as_is")
+    stages, decoder = Stages(model.config, model.knowledge(), codec), make_decoder(model.config, codec)
+    counter = CodecCounter(tiny_repeat_model / "backbone", model.config)
     assert "counted by" in counter.method
     for language in ("de", "zh"):
-        lengths = [len(example.ids) for example in builder.build(corpus[language])]
+        windows = stages.window([sentence.text for sentence in corpus[language]])
+        prompts = stages.prompt(windows, stages.retrieve(windows, exclude=corpus[language], votes=False))
+        targets = [decoder.target(*each, []) for each in zip(windows, prompts, strict=True)]
+        lengths = [len(target.ids) for target in targets]
         found = row_tokens(corpus[language], model.config, counter)
         assert found.sentences == 20
         assert found.mean == pytest.approx(sum(lengths) / len(lengths), rel=0.2)
@@ -152,8 +158,8 @@ def test_what_a_row_is_made_of() -> None:
     bare = {"entity_examples": 0, "context_examples": 0}
     tags = row_tokens(sentences, config(**bare), counter)
     answer = row_tokens(sentences, config("generation", **bare), counter)
-    assert (tags.text, tags.reads, tags.answer) == (3, 3, 0)
-    assert (answer.text, answer.reads, answer.answer) == (3, 0, 4)  # PER, Ada, line break, end
+    assert (tags.text, tags.tags, tags.answer) == (3, 3, 0)
+    assert (answer.text, answer.tags, answer.answer) == (3, 0, 4)  # PER, Ada, line break, end
     more = row_tokens(sentences, config(), counter)
     assert more.mean > tags.mean
     assert row_tokens(sentences, config(chat=True, **bare), counter).mean > tags.mean
@@ -171,7 +177,7 @@ def test_what_a_row_is_made_of() -> None:
 def test_the_estimate_by_script(text: str, least: int, most: int) -> None:
     from retrieveall.data import segment
 
-    assert least <= EstimatedCounter().count_words(segment(text)) <= most
+    assert least <= EstimatedCounter().cost(segment(text)) <= most
 
 
 # -- the whole ----------------------------------------------------------------------------------------------------
@@ -198,7 +204,10 @@ def test_proportions() -> None:
     faster = plan(gradient_checkpointing=False)
     assert faster.seconds_per_epoch == pytest.approx(one.seconds_per_epoch * 2 / 3, rel=0.02)
     assert faster.training.total > one.training.total
-    assert plan(batch_size=32).training.activations == 2 * one.training.activations
+    assert plan(batch_size=16).training.activations == 2 * one.training.activations
+    sparse = plan(packing=False)  # rows as long as the longest sentence
+    assert sparse.row_length < one.row_length
+    assert sparse.steps_per_epoch == 4000 // 8 > 5 * one.steps_per_epoch
     # 2 N for forward, N being the weights that a token passes, three times that with checkpointing.
     assert one.flops_per_epoch == pytest.approx(6 * 6.53e9 * one.tokens_per_epoch, rel=0.05)
 
@@ -225,7 +234,7 @@ def test_without_corpus_or_gpu() -> None:
     bare = make_plan(preset.model_config_for("tagging", LABELS), preset.architecture, TrainingConfig())
     assert bare.tokens_per_epoch is None
     assert bare.seconds_per_epoch is None
-    assert bare.longest_row == 1024
+    assert bare.row_length == 1024
     assert set(bare.as_dict()) == {field.name for field in dataclasses.fields(bare)}
 
 

@@ -46,7 +46,7 @@ def test_settings_hold_for_both_decoders(name: str, kind: Any) -> None:
     assert config.prompt.max_tokens <= preset.architecture.max_position_embeddings
     assert training.gradient_checkpointing
     assert training.mixed_precision == "bf16"
-    assert training.batch_size * training.gradient_accumulation == 32
+    assert training.batch_size * training.gradient_accumulation == 8
     assert set(training.lora.target_modules) == set(preset.architecture.linears())
     template = load_template(config.prompt.template)
     assert (kind == "generation") == template.version.startswith("answer")

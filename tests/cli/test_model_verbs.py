@@ -61,7 +61,7 @@ def test_info_counts_what_is_there(run: Run, tiny_model: Path) -> None:
 
 def test_info_for_people(run: Run, tiny_model: Path) -> None:
     shown = run("info", tiny_model).stdout
-    for part in ("tiny", "parameters", "PER (kind PER)", "mini.v1", "full attention", "zh"):
+    for part in ("tiny", "parameters", "PER (kind PER)", "mini.v1", "attention full", "zh"):
         assert part in shown
 
 
@@ -178,7 +178,7 @@ def test_add_language_again_after_an_interruption(run: Run, data: Path, tiny_mod
         result = call(Interrupted(checkpoint))
         assert (result.exit_code, result.stderr.splitlines()[-1]) == (130, "interrupted")
         assert (tmp_path / "copy.nds.run").exists() == checkpoint
-        assert ("goes on" in result.stderr) == checkpoint
+        assert ("to resume" in result.stderr) == checkpoint
     assert call(Recorder(0.0)).exit_code == 0
     assert not (tmp_path / "copy.nds.run").exists()
 
@@ -202,7 +202,7 @@ def test_training_without_its_extra_names_the_command(
     run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     """It is asked for first: the data need not even be there."""
-    monkeypatch.setattr("retrieveall.training.installed.find_spec", lambda name: None)
+    monkeypatch.setattr("retrieveall.training.find_spec", lambda name: None)
     one_error(run(*arguments), "'accelerate'", "pip install 'retrieveall[train]'")
 
 
@@ -244,7 +244,7 @@ def test_train_makes_a_model_and_goes_on(
     assert ModelFolder.open(out).knowledge().languages == ("de", "zh")
     again = run(*arguments)  # the same command after an interruption
     assert again.exit_code == 0
-    assert "is a model already" in again.stderr
+    assert "is an existing model" in again.stderr
 
 
 def test_train_without_a_backbone_is_2(run: Run, data: Path, tmp_path: Path) -> None:
@@ -291,12 +291,12 @@ def test_evaluate(run: Run, scored: Path, tmp_path: Path) -> None:
     assert (raw["choice"], raw["data"]) == ("routed", "gold test")
 
 
-def test_evaluate_one_file_told(run: Run, scored: Path, tmp_path: Path) -> None:
+def test_evaluate_one_file_with_the_gold_language(run: Run, scored: Path, tmp_path: Path) -> None:
     file, report = scored / "de" / "test.jsonl", tmp_path / "report.json"
-    result = run("evaluate", file, "--language", "de", "--told", "--limit", "1", "-o", report)
+    result = run("evaluate", file, "--language", "de", "--gold-language", "--limit", "1", "-o", report)
     assert result.exit_code == 0, result.output
     raw = json.loads(report.read_text())
-    assert (raw["choice"], raw["languages"]["de"]["sentences"]) == ("told", 1)
+    assert (raw["choice"], raw["languages"]["de"]["sentences"]) == ("gold", 1)
 
 
 def test_evaluate_without_the_grammar(run: Run, scored: Path, fake: FakeModel) -> None:

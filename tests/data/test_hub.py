@@ -102,7 +102,7 @@ def test_the_retries_of_the_client_are_told_once_in_plain_words(
     monkeypatch.setattr(datasets, "load_dataset", load)
     with pytest.raises(DataError, match=r"wikiann/de: the split 'train' cannot be loaded: no network; check the names"):
         read_corpus("hf://unimelb-nlp/wikiann/de")
-    assert caplog.messages == ["the Hugging Face hub was not reached; trying again for up to half a minute"]
+    assert caplog.messages == ["the Hugging Face hub is not reachable; retrying for up to half a minute"]
     assert client.filters == before
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieveall.data import find_splits, read_corpus, read_texts
+from retrieveall.data import find_splits, read_corpus
 from retrieveall.errors import DataError, InputError, LanguageError
 from retrieveall.types import Entity, Sentence
 
@@ -102,9 +102,9 @@ def test_compressed_files_read_as_plain_ones(write: Write, suffix: str, compress
     packed = write(f"train.tsv{suffix}", compress(GERMAN.encode()))
     assert read(packed, language="de") == read(write("train.tsv", GERMAN), language="de")
     damaged = write(f"cut.tsv{suffix}", compress(GERMAN.encode())[:-12])
-    with pytest.raises(DataError, match="damaged or cut off"):
+    with pytest.raises(DataError, match="damaged or truncated"):
         read(damaged)
-    with pytest.raises(DataError, match="damaged or cut off"):
+    with pytest.raises(DataError, match="damaged or truncated"):
         read(write(f"plain.tsv{suffix}", GERMAN))
 
 
@@ -211,27 +211,6 @@ def test_a_large_file_streams_in_bounded_memory(write: Write) -> None:
     assert peak(3000) < 1.5 * peak(300)
 
 
-def test_texts_come_from_lines_jsonl_and_streams(write: Write) -> None:
-    assert list(read_texts(write("a.txt", "\ufeffone\r\n\n two \u2028x\n"))) == ["one", "", " two \u2028x"]
-    assert list(read_texts(str(write("a.jsonl.gz", gzip.compress(b'{"text": "x\\ny"}\n\n'))))) == ["x\ny"]
-    assert list(read_texts(io.BytesIO("é\nb".encode()))) == ["é", "b"]
-    assert list(read_texts(io.StringIO('{"text": "é"}\n'), format="jsonl")) == ["é"]
-
-
-@pytest.mark.parametrize(
-    ("content", "format", "message"),
-    [
-        (b"a\n\xe9\n", "text", "<stream>:2: expected UTF-8"),
-        (b"", "text", "empty file"),
-        (b'{"txt": 1}', "jsonl", '<stream>:1: expected the key "text"'),
-        (b"a", "xml", "format out of"),
-    ],
-)
-def test_bad_texts(content: bytes, format: str, message: str) -> None:
-    with pytest.raises((DataError, InputError), match=message):
-        list(read_texts(io.BytesIO(content), format=format))  # type: ignore[arg-type]
-
-
 def test_splits_are_found_by_language(write: Write, tmp_path: Path) -> None:
     for name in (
         "de/train.tsv",
@@ -263,5 +242,5 @@ def test_splits_never_leave_the_root_through_links(write: Write, tmp_path: Path,
     write("root/de/train.tsv", "x")
     outside = write("outside/test.tsv", "x")
     (tmp_path / "root" / link).symlink_to(outside if link.endswith(".tsv") else outside.parent)
-    with pytest.raises(DataError, match="link that leads out"):
+    with pytest.raises(DataError, match="link to outside"):
         find_splits(tmp_path / "root")

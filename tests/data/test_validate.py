@@ -36,7 +36,7 @@ def test_a_mistake_in_an_iob1_file_is_that_tag_and_no_other(tmp_path: Path) -> N
     path.write_text("Ada\tI-PER\n\nRom\tI-LOC\n\nBonn\tB-LOC\n\nUlm\tI-LOC\n\n", encoding="utf-8")
     report = validate({"x": path})
     assert (report.splits["x"].scheme, report.splits["x"].entities) == ("iob1", {"PER": 1, "LOC": 3})
-    assert [str(problem) for problem in report.problems] == [f"{path}:5: the tag 'B-LOC' breaks the rules of iob1"]
+    assert [str(problem) for problem in report.problems] == [f"{path}:5: the tag 'B-LOC' violates the scheme iob1"]
 
 
 def test_overlap_counts_sentences_of_the_later_split(tmp_path: Path) -> None:

@@ -38,13 +38,14 @@ class TinyModel:
     """The backbone of a model folder with its adapters, run one prompt at a time."""
 
     def __init__(self, folder: Path) -> None:
+        from retrieveall.adapters import AdapterPool
         from retrieveall.config import ModelConfig, load_yaml
-        from retrieveall.engines.transformers import TransformersEngine
+        from retrieveall.engines.local.engine import LocalEngine
 
         config = load_yaml(ModelConfig, folder / "retrieveall.yaml")
-        self.engine = TransformersEngine(config, folder, device="cpu")
+        self.engine = LocalEngine.open(config, folder, device="cpu")
         self.codec = self.engine.codec
-        self.languages = self.engine.pool.languages()
+        self.languages = AdapterPool(folder).languages()
         self.lock = threading.Lock()
 
     def logits(self, ids: list[int], model: str) -> Any:
@@ -194,7 +195,7 @@ class CompletionsServer(ThreadingHTTPServer):
             return None
         from llguidance import LLMatcher, LLTokenizer, grammar_from
 
-        tokenizer = LLTokenizer(self.model.codec.tokenizer.backend_tokenizer.to_str(), eos_token=1)
+        tokenizer = LLTokenizer(self.model.codec.tokenizer.backend.to_str(), eos_token=1)
         matcher = LLMatcher(tokenizer, grammar_from("grammar", text))
         if matcher.get_error():
             raise ValueError(matcher.get_error())

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from retrieveall.config import BackboneConfig, LabelConfig, ModelConfig
-from retrieveall.engines.transformers import load_backbone
+from retrieveall.engines.local.backbone import load_backbone
 from retrieveall.errors import ModelFolderError, RetrieveAllError, UnsafeFileError
 
 
@@ -51,17 +51,16 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_sound_backbone_is_frozen_and_evaluates(folder: Path) -> None:
-    model, tokenizer = load_backbone(config(dtype="bfloat16"), folder)
+    model = load_backbone(config(dtype="bfloat16"), folder)
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
-    assert len(tokenizer) == 360
 
 
 def test_a_path_elsewhere_is_found(folder: Path, tmp_path: Path) -> None:
     elsewhere = shutil.move(folder / "backbone", tmp_path / "elsewhere")
     for path in (str(elsewhere), "../elsewhere"):
-        assert load_backbone(config(path), folder)[0].config.hidden_size == 32
+        assert load_backbone(config(path), folder).config.hidden_size == 32
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
@@ -117,21 +116,10 @@ def test_an_adapter_file_that_points_to_another_model(folder: Path) -> None:
         load_backbone(config(), folder)
 
 
-def test_a_tokenizer_that_would_hang(folder: Path) -> None:
-    path = folder / "backbone" / "tokenizer.json"
-    split = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
-    edit(path, pre_tokenizer={"type": "Sequence", "pretokenizers": [split]})
-    with pytest.raises(UnsafeFileError, match=r"tokenizer\.json.*\(a\+\)\+"):
-        load_backbone(config(), folder)
-
-
 BREAK: dict[str, Callable[[Path], object]] = {
     "no weights": lambda backbone: (backbone / "model.safetensors").unlink(),
     "no config": lambda backbone: (backbone / "config.json").unlink(),
-    "no tokenizer": lambda backbone: [path.unlink() for path in backbone.glob("tokenizer*")],
     "config no JSON": lambda backbone: (backbone / "config.json").write_text("{"),
-    "tokenizer no JSON": lambda backbone: (backbone / "tokenizer.json").write_text("{"),
-    "tokenizer of nothing": lambda backbone: (backbone / "tokenizer.json").write_text("{}"),
     "unknown architecture": lambda backbone: edit(backbone / "config.json", model_type="nope", architectures=["Nope"]),
     "another width": lambda backbone: edit(backbone / "config.json", hidden_size=64),
     "more layers than weights": lambda backbone: edit(backbone / "config.json", num_hidden_layers=3),

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from retrieveall.engines.heads import check_head
-from retrieveall.engines.transformers import attention_mask, read_tag_logits
+from retrieveall.engines.local.forward import attention_mask, score_tokens
+from retrieveall.engines.local.heads import check_head
 from retrieveall.errors import ConfigError
 
 SIZES: dict[str, Any] = {
@@ -53,11 +53,11 @@ def test_read_logits_are_those_of_the_model(kind: str) -> None:
     model = tiny(kind)
     check_head(model.config)
     ids = torch.randint(3, 64, (2, 6), generator=torch.Generator().manual_seed(1))
-    mask = attention_mask(torch.tensor([6, 6]), 6, repeat=True)
+    mask = attention_mask(torch.ones(2, 6, dtype=torch.long), full=False)
     reads, tags = torch.tensor([2, 5, 7, 11]), torch.tensor([9, 4, 33])
     with torch.no_grad():
         expected = model(input_ids=ids, attention_mask=mask).logits.flatten(0, 1)[reads][:, tags]
-        actual = read_tag_logits(model, ids, mask, reads, tags)
+        actual = score_tokens(model, ids, mask, reads, tags)
     torch.testing.assert_close(actual, expected.float(), atol=1e-4, rtol=1e-4)
 
 

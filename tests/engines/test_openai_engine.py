@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import sys
@@ -16,13 +17,16 @@ import pytest
 from completions_server import BASE, CompletionsServer, Fault, TinyModel, serving
 
 from retrieveall import RetrieveAll
-from retrieveall.config import ModelConfig, dump_yaml, load_yaml
-from retrieveall.engines.base import GenerateRequest, TagRequest
-from retrieveall.engines.openai import OpenAIEngine
-from retrieveall.engines.remote_base import top_adapter
-from retrieveall.engines.remote_settings import API_KEY_VARIABLE, ServerSettings
+from retrieveall.config import GenerationConfig, ModelConfig, dump_yaml, load_yaml
+from retrieveall.decoders import Reading
+from retrieveall.engines import Failure, ScoreRequest
+from retrieveall.engines.remote.openai import OpenAIEngine
+from retrieveall.engines.remote.requests import top_adapter
+from retrieveall.engines.remote.settings import API_KEY_VARIABLE, ServerSettings
 from retrieveall.errors import ConfigError, EngineError, InputError, MissingExtraError
 from retrieveall.storage import Manifest
+from retrieveall.types import AnswerFaults
+from tiny import prepared, probabilities, requests_of
 
 pytest.importorskip("httpx")
 
@@ -50,10 +54,12 @@ def _engine(folder: Path, server: CompletionsServer, **options: Any) -> OpenAIEn
     return OpenAIEngine(config, folder, ServerSettings(server.url, **{"retries": 2, "timeout": 20.0, **options}))
 
 
-def _requests(model: RetrieveAll, texts: list[str], language: str | None = "de") -> list[TagRequest]:
-    """The requests that the pipeline makes of short texts."""
-    documents = model._cut(texts, [language] * len(texts))
-    return [TagRequest(model._prompt(part), part.words, part.route.adapters) for (part,) in documents]
+def _failure(engine: OpenAIEngine, requests: list[ScoreRequest]) -> str:
+    """Why the only request failed."""
+    [found] = engine.score(requests)
+    assert isinstance(found, Failure)
+    assert "\n" not in found.reason
+    return found.reason
 
 
 # -- the same as in process -------------------------------------------------------------------------------------------
@@ -70,16 +76,13 @@ def test_tags_as_in_process(
     processed: bool,
     knows_tokens: bool,
 ) -> None:
-    requests = [
-        request for language in ("de", "en", "zh") for request in _requests(loaded_repeat, TEXTS[:2], language)
-    ] + [replace(request, adapters={}) for request in _requests(loaded_repeat, TEXTS[2:])]
+    routes: list[dict[str, float]] = [{"de": 1.0}, {"en": 1.0}, {"zh": 1.0}, {}]
+    requests = requests_of(loaded_repeat, [TEXTS[0]] * 4 + TEXTS, routes)
     with serving(tiny, dialect=dialect, processed=processed) as server:
         server.knows_tokens = knows_tokens
-        found = _engine(tiny_repeat_model, server).tag(requests)
-    expected = loaded_repeat.engine.tag(requests)
-    for ours, theirs in zip(found, expected, strict=True):
-        assert ours.shape == theirs.shape
-        np.testing.assert_allclose(np.exp(ours), np.exp(theirs), atol=1e-3)
+        found = _engine(tiny_repeat_model, server).score(requests)
+    for ours, theirs in zip(found, loaded_repeat.engine.score(requests), strict=True):
+        np.testing.assert_allclose(probabilities(ours), probabilities(theirs), atol=1e-3)
     assert {body["model"] for body in server.requests} == {"de", "en", "zh", BASE}
 
 
@@ -101,10 +104,10 @@ def test_predicts_as_in_process(
 def test_of_a_mixture_runs_the_top_adapter(
     server: CompletionsServer, tiny_repeat_model: Path, loaded_repeat: RetrieveAll
 ) -> None:
-    request = replace(_requests(loaded_repeat, TEXTS[:1])[0], adapters={"de": 0.4, "en": 0.6})
-    (found,) = _engine(tiny_repeat_model, server).tag([request])
-    (expected,) = loaded_repeat.engine.tag([replace(request, adapters={"en": 1.0})])
-    np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=1e-3)
+    [request] = requests_of(loaded_repeat, TEXTS[:1], [{"de": 0.4, "en": 0.6}])
+    [found] = _engine(tiny_repeat_model, server).score([request])
+    [expected] = loaded_repeat.engine.score([replace(request, adapters={"en": 1.0})])
+    np.testing.assert_allclose(probabilities(found), probabilities(expected), atol=1e-3)
     assert top_adapter({"b": 0.5, "a": 0.5}) == "a"
     assert top_adapter({"a": 0.0}) is None
 
@@ -120,8 +123,8 @@ def test_scores_that_are_missing_are_an_error(
     """A server with raw log-probabilities that knows no ``logprob_token_ids`` tells the likeliest tokens only."""
     with serving(tiny) as server:
         server.knows_tokens = False
-        with pytest.raises(EngineError, match="processed_logprobs"):
-            _engine(tiny_repeat_model, server).tag(_requests(loaded_repeat, TEXTS[:1]))
+        why = _failure(_engine(tiny_repeat_model, server), requests_of(loaded_repeat, TEXTS[:1], "de"))
+    assert "processed_logprobs" in why
 
 
 # -- generation -------------------------------------------------------------------------------------------------------
@@ -132,7 +135,7 @@ def generating(tiny_repeat_model: Path, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("remote") / "model"
     shutil.copytree(tiny_repeat_model, folder)
     config = load_yaml(ModelConfig, folder / "retrieveall.yaml")
-    decoder = config.decoder.model_copy(update={"kind": "generation", "max_answer_tokens": 48})
+    decoder = GenerationConfig(spacing=config.decoder.spacing, max_answer_tokens=48)
     prompt = config.prompt.model_copy(update={"template": "answer.v1", "max_tokens": 512})
     changed = config.model_copy(update={"decoder": decoder, "prompt": prompt})
     (folder / "retrieveall.yaml").write_text(dump_yaml(changed), encoding="utf-8")
@@ -140,23 +143,28 @@ def generating(tiny_repeat_model: Path, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
-def _questions(model: RetrieveAll, texts: list[str]) -> list[GenerateRequest]:
-    documents = model._cut(texts, ["en"] * len(texts))
-    return [GenerateRequest(model._prompt(part), part.text, part.words, part.route.adapters) for (part,) in documents]
+def _read(model: RetrieveAll, engine: Any, texts: list[str]) -> list[Reading]:
+    """What the model reads in the answers of an engine."""
+    found = model.decoder.decode(engine, *prepared(model, texts, [{"en": 1.0}, {"de": 1.0}, {"zh": 1.0}]))
+    assert all(isinstance(each, Reading) for each in found)
+    return found  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("dialect", ["vllm", "sglang"])
 def test_generates_as_in_process(tiny: TinyModel, generating: Path, dialect: str) -> None:
     pytest.importorskip("llguidance")
+    texts = [text for text in TEXTS for _ in range(3)]
     local = RetrieveAll.from_pretrained(generating, device="cpu")
-    questions = _questions(local, TEXTS)
     with serving(tiny, dialect=dialect, processed=True) as server:
-        found = _engine(generating, server).generate(questions)
-    expected = local.engine.generate(questions)
+        found = _read(local, _engine(generating, server), texts)
+        requests = requests_of(local, texts, "de")
+        written = _engine(generating, server).write(requests)
+    assert [each.answer for each in written] == [each.answer for each in local.engine.write(requests)]
+    expected = _read(local, local.engine, texts)
     assert sum(len(each.spans) for each in expected) >= 2
-    for ours, theirs, question in zip(found, expected, questions, strict=True):
-        assert (ours.malformed, ours.invented, ours.unknown) == (0, 0, 0)
-        assert [span[:3] for span in ours.spans] == [span[:3] for span in theirs.spans], question.text
+    for ours, theirs, text in zip(found, expected, texts, strict=True):
+        assert ours.faults == theirs.faults == AnswerFaults()
+        assert [span[:3] for span in ours.spans] == [span[:3] for span in theirs.spans], text
         np.testing.assert_allclose([s[3] for s in ours.spans], [s[3] for s in theirs.spans], atol=1e-3)
     field = "structured_outputs" if dialect == "vllm" else "ebnf"
     assert all(field in body for body in server.requests)
@@ -164,7 +172,7 @@ def test_generates_as_in_process(tiny: TinyModel, generating: Path, dialect: str
 
 def test_without_guided_decoding_answers_are_read_afterwards(tiny: TinyModel, generating: Path) -> None:
     local = RetrieveAll.from_pretrained(generating, device="cpu")
-    codec, log_prob = local.engine.codec, -0.1  # type: ignore[attr-defined]
+    codec, log_prob = local.engine.codec, -0.1
     tokens = [*codec.plain("LOC Köln\nPER Nobody\nXYZ war\nbla\nPER Anna Meier"), 1]
 
     def write(answer: dict[str, Any]) -> None:
@@ -174,9 +182,9 @@ def test_without_guided_decoding_answers_are_read_afterwards(tiny: TinyModel, ge
 
     with serving(tiny) as server:
         server.faults = [Fault(change=write)]
-        (found,) = _engine(generating, server, guidance="off").generate(_questions(local, TEXTS[:1]))
+        [found] = _read(local, _engine(generating, server, guidance="off"), TEXTS[:1])
     assert not any("structured_outputs" in body or "ebnf" in body for body in server.requests)
-    assert (found.malformed, found.invented, found.unknown) == (1, 1, 1)
+    assert found.faults == AnswerFaults(1, 1, 1)
     assert [span[:3] for span in found.spans] == [(0, 10, "PER"), (18, 22, "LOC")]
     for span, line in zip(found.spans, ("PER Anna Meier", "LOC Köln"), strict=True):
         ends = 1  # the end of the answer, or the line break
@@ -186,7 +194,7 @@ def test_without_guided_decoding_answers_are_read_afterwards(tiny: TinyModel, ge
 def test_a_free_answer_without_an_end_counts_as_malformed(tiny: TinyModel, generating: Path) -> None:
     """As in process: the line that the limit of tokens cut off is not read, and does not go unnoticed."""
     local = RetrieveAll.from_pretrained(generating, device="cpu")
-    tokens = local.engine.codec.plain("PER Anna Meier\nLOC Kö")  # type: ignore[attr-defined]
+    tokens = local.engine.codec.plain("PER Anna Meier\nLOC Kö")
 
     def write(answer: dict[str, Any]) -> None:
         told = [f"token_id:{token}" for token in tokens]
@@ -196,9 +204,9 @@ def test_a_free_answer_without_an_end_counts_as_malformed(tiny: TinyModel, gener
     for guidance, malformed in (("off", 1), ("structured_outputs", 0)):
         with serving(tiny) as server:
             server.faults = [Fault(change=write)]
-            (found,) = _engine(generating, server, guidance=guidance).generate(_questions(local, TEXTS[:1]))
+            [found] = _read(local, _engine(generating, server, guidance=guidance), TEXTS[:1])
         assert [span[:3] for span in found.spans] == [(0, 10, "PER")]
-        assert found.malformed == malformed, guidance
+        assert found.faults == AnswerFaults(malformed), guidance
 
 
 def test_another_server_is_not_sent_a_grammar(tiny: TinyModel, generating: Path) -> None:
@@ -213,32 +221,34 @@ def test_429_waits_as_long_as_asked(
     server: CompletionsServer, tiny_repeat_model: Path, loaded_repeat: RetrieveAll
 ) -> None:
     server.faults = [Fault(429, {"Retry-After": "1"}, b'{"error": {"message": "slow down"}}')]
-    _engine(tiny_repeat_model, server).tag(_requests(loaded_repeat, TEXTS[3:]))
+    _engine(tiny_repeat_model, server).score(requests_of(loaded_repeat, TEXTS[3:], "de"))
     assert len(server.times) == 2
     assert server.times[1] - server.times[0] >= 1.0
 
 
 def test_500_twice_then_fine(server: CompletionsServer, tiny_repeat_model: Path, loaded_repeat: RetrieveAll) -> None:
-    requests = _requests(loaded_repeat, TEXTS[3:])
+    requests = requests_of(loaded_repeat, TEXTS[3:], "de")
     server.faults = [Fault(500, times=2)]
-    (found,) = _engine(tiny_repeat_model, server).tag(requests)
-    np.testing.assert_allclose(np.exp(found), np.exp(loaded_repeat.engine.tag(requests)[0]), atol=1e-3)
+    [found] = _engine(tiny_repeat_model, server).score(requests)
+    [expected] = loaded_repeat.engine.score(requests)
+    np.testing.assert_allclose(probabilities(found), probabilities(expected), atol=1e-3)
     assert len(server.requests) == 3
     first, second = np.diff(server.times)
     assert 0.2 <= first <= second * 2  # each wait is twice the one before, give or take a half
     server.faults = [Fault(500, times=3)]
-    with pytest.raises(EngineError, match=r"answered 500.*3 attempts"):
-        _engine(tiny_repeat_model, server).tag(requests)
+    assert re.search(r"answered 500.*3 attempts", _failure(_engine(tiny_repeat_model, server), requests))
 
 
 def test_a_server_that_hangs(server: CompletionsServer, tiny_repeat_model: Path, loaded_repeat: RetrieveAll) -> None:
+    requests = requests_of(loaded_repeat, TEXTS, "de")
     server.faults = [Fault(sleep=1.0, times=9)]
     begun = time.monotonic()
-    with pytest.raises(EngineError, match=r"did not answer within 0.2 s") as caught:
-        _engine(tiny_repeat_model, server, timeout=0.2, retries=0, concurrency=1).tag(_requests(loaded_repeat, TEXTS))
+    engine = _engine(tiny_repeat_model, server, timeout=0.2, retries=0, concurrency=1)
+    found = engine.score(requests)
     assert time.monotonic() - begun < 0.9
-    assert sorted(caught.value.failures) == [0, 1, 2, 3]
-    assert "not tried" in caught.value.failures[3]
+    assert all(isinstance(each, Failure) for each in found)
+    assert "did not answer within 0.2 s" in found[0].reason
+    assert "not sent" in found[3].reason
 
 
 def test_connection_refused(tiny_repeat_model: Path, loaded_repeat: RetrieveAll) -> None:
@@ -248,7 +258,7 @@ def test_connection_refused(tiny_repeat_model: Path, loaded_repeat: RetrieveAll)
     config = load_yaml(ModelConfig, tiny_repeat_model / "retrieveall.yaml")
     engine = OpenAIEngine(config, tiny_repeat_model, ServerSettings(url, retries=1))
     with pytest.raises(EngineError, match=r"could not reach .*is the server running\?.*2 attempts"):
-        engine.tag(_requests(loaded_repeat, TEXTS[:1]))
+        engine.score(requests_of(loaded_repeat, TEXTS[:1], "de"))
 
 
 @pytest.mark.parametrize(
@@ -274,8 +284,8 @@ def test_answers_that_are_none(
     server: CompletionsServer, tiny_repeat_model: Path, loaded_repeat: RetrieveAll, fault: Fault, message: str
 ) -> None:
     server.faults = [replace(fault)]
-    with pytest.raises(EngineError, match=message):
-        _engine(tiny_repeat_model, server, max_bytes=200_000).tag(_requests(loaded_repeat, TEXTS[3:]))
+    requests = requests_of(loaded_repeat, TEXTS[3:], "de")
+    assert message in _failure(_engine(tiny_repeat_model, server, max_bytes=200_000), requests)
     assert len(server.requests) == 1  # not again, what would come out the same
 
 
@@ -300,43 +310,70 @@ def test_one_bad_item_among_many(server: CompletionsServer, tiny_repeat_model: P
             assert prediction.entities == whole[index].entities
 
 
+@pytest.mark.parametrize("kind", ["score", "write"])
+def test_one_request_that_fails_is_a_failure_in_its_place(
+    tiny: TinyModel, tiny_repeat_model: Path, generating: Path, kind: str
+) -> None:
+    folder = tiny_repeat_model if kind == "score" else generating
+    local = RetrieveAll.from_pretrained(folder, device="cpu")
+    requests = requests_of(local, TEXTS, "de")
+    bad = list(requests[2].ids)
+    with serving(tiny, processed=True) as server:
+        engine = _engine(folder, server, retries=0)
+        whole = getattr(engine, kind)(requests)
+        server.faults = [Fault(400, body=b'{"message": "no"}', when=lambda body: _begins(bad, _longest(body)))]
+        found = getattr(engine, kind)(requests)
+    assert not server.faults
+    for number, (before, after) in enumerate(zip(whole, found, strict=True)):
+        if number == 2:
+            assert isinstance(after, Failure)
+            assert "answered 400: no" in after.reason
+        elif kind == "score":
+            np.testing.assert_array_equal(before, after)
+        else:
+            assert before == after
+
+
+def _begins(whole: list[int], part: list[int]) -> bool:
+    return whole[: len(part)] == part
+
+
 def _longest(body: dict[str, Any]) -> list[int]:
-    longest: list[int] = max(body["prompt"], key=len)
+    prompts: list[Any] = body["prompt"]
+    longest: list[int] = max(prompts, key=len) if isinstance(prompts[0], list) else prompts
     return longest
 
 
 def test_a_wrong_name(server: CompletionsServer, tiny_repeat_model: Path, loaded_repeat: RetrieveAll) -> None:
-    requests = _requests(loaded_repeat, TEXTS[3:])
-    with pytest.raises(EngineError, match=r"The model `ner-de` does not exist"):
-        _engine(tiny_repeat_model, server, adapters="ner-{language}").tag(requests)
+    requests = requests_of(loaded_repeat, TEXTS[3:], "de")
+    named = _engine(tiny_repeat_model, server, adapters="ner-{language}")
+    assert "The model `ner-de` does not exist" in _failure(named, requests)
     server.requests.clear()
     elsewhere = [replace(request, adapters={"fr": 1.0}) for request in requests]
-    with pytest.raises(
-        EngineError, match=r"expected the adapter 'fr' at the server, it has 'de', 'en'.*--lora-modules"
-    ):
-        _engine(tiny_repeat_model, server).tag(elsewhere)
+    why = _failure(_engine(tiny_repeat_model, server), elsewhere)
+    assert re.search(r"expected the adapter 'fr' on the server, it has 'de', 'en'.*--lora-modules", why)
     assert not server.requests
-    (renamed,) = _engine(tiny_repeat_model, server, adapters={"fr": "de"}).tag(elsewhere)
+    [renamed] = _engine(tiny_repeat_model, server, adapters={"fr": "de"}).score(elsewhere)
     assert server.requests[-1]["model"] == "de"
-    assert renamed.shape[0] == len(requests[0].words)
+    assert renamed.shape == (len(requests[0].positions), 13)
 
 
 def test_the_key_is_sent_and_never_shown(
     server: CompletionsServer, tiny_repeat_model: Path, loaded_repeat: RetrieveAll, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    requests = _requests(loaded_repeat, TEXTS[3:])
+    requests = requests_of(loaded_repeat, TEXTS[3:], "de")
     server.key = "s3cret-key"
     monkeypatch.setenv(API_KEY_VARIABLE, "s3cret-key")
-    assert _engine(tiny_repeat_model, server).tag(requests)
+    assert not isinstance(_engine(tiny_repeat_model, server).score(requests)[0], Failure)
     server.key = "another"
     with pytest.raises(
         EngineError, match=rf"answered 401: wrong key in Bearer \*\*\*; set api_key or {API_KEY_VARIABLE}"
     ):
-        _engine(tiny_repeat_model, server).tag(requests)
+        _engine(tiny_repeat_model, server).score(requests)
     assert "s3cret" not in repr(ServerSettings(server.url, api_key="s3cret-key"))
     monkeypatch.delenv(API_KEY_VARIABLE)
     server.key = None
-    _engine(tiny_repeat_model, server).tag(requests)
+    _engine(tiny_repeat_model, server).score(requests)
     assert "Authorization" not in server.last_headers
 
 
@@ -344,7 +381,7 @@ def test_no_more_requests_at_once_than_allowed(
     server: CompletionsServer, tiny_repeat_model: Path, loaded_repeat: RetrieveAll
 ) -> None:
     server.faults = [Fault(sleep=0.03, change=lambda answer: None, times=99)]
-    _engine(tiny_repeat_model, server, concurrency=2).tag(_requests(loaded_repeat, [*TEXTS, *TEXTS]))
+    _engine(tiny_repeat_model, server, concurrency=2).score(requests_of(loaded_repeat, [*TEXTS, *TEXTS], "de"))
     assert server.most_active == 2
 
 

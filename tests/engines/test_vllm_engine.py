@@ -25,12 +25,12 @@ from completions_server import TinyModel, _allowed
 from safetensors.torch import load_file
 
 from retrieveall import RetrieveAll
-from retrieveall.adapters import AdapterPool
+from retrieveall.adapters import AdapterPool, write_adapter
 from retrieveall.config import ModelConfig, load_yaml
-from retrieveall.engines.base import GenerateRequest, TagRequest
-from retrieveall.engines.merging import merge_adapters, write_adapter
+from retrieveall.engines.merge import merge_adapters
 from retrieveall.engines.vllm import MergedAdapters, VllmEngine, VllmSettings
 from retrieveall.errors import ConfigError, InputError, MissingExtraError
+from tiny import prepared, probabilities, requests_of
 
 TEXTS = ["Anna Meier war in Köln .", "They say that (Intel) was not there !", "昨天李白上了报纸。"]
 MIXTURES: list[dict[str, float]] = [{"de": 1.0}, {"en": 1.0}, {"de": 0.6, "zh": 0.4}, {"de": 0.25, "en": 0.75}, {}]
@@ -159,10 +159,6 @@ def _config(folder: Path) -> ModelConfig:
     return load_yaml(ModelConfig, folder / "retrieveall.yaml")
 
 
-def _parts(model: RetrieveAll, texts: list[str]) -> list[Any]:
-    return [part for (part,) in model._cut(texts, ["de"] * len(texts))]
-
-
 # -- merged adapters --------------------------------------------------------------------------------------------------
 
 
@@ -248,17 +244,14 @@ class TestMergedAdapters:
 
 def test_tags_as_in_process(stand_in: type[StandIn], tiny_repeat_model: Path, loaded_repeat: RetrieveAll) -> None:
     engine = VllmEngine(_config(tiny_repeat_model), tiny_repeat_model)
-    parts = _parts(loaded_repeat, TEXTS)
-    requests = [
-        TagRequest(loaded_repeat._prompt(part), part.words, adapters)
-        for part, adapters in zip([*parts, *parts], MIXTURES, strict=False)
-    ]
-    expected = loaded_repeat.engine.tag(requests)
-    for ours, theirs in zip(engine.tag(requests), expected, strict=True):
-        np.testing.assert_allclose(np.exp(ours), np.exp(theirs), atol=1e-3)
+    requests = requests_of(loaded_repeat, [*TEXTS, *TEXTS], MIXTURES)
+    requests.append(replace(requests[0], candidates=requests[0].candidates[:3]))
+    expected = loaded_repeat.engine.score(requests)
+    for ours, theirs in zip(engine.score(requests), expected, strict=True):
+        np.testing.assert_allclose(probabilities(ours), probabilities(theirs), atol=1e-3)
     assert stand_in.last.options["load_format"] == "safetensors"
-    assert engine.tag([]) == []
-    assert engine.tag([replace(requests[0], words=())])[0].shape == (0, 13)
+    assert engine.score([]) == []
+    assert engine.score([replace(requests[0], positions=())])[0].shape == (0, 13)
 
 
 def test_more_mixtures_than_are_kept(
@@ -266,12 +259,11 @@ def test_more_mixtures_than_are_kept(
 ) -> None:
     settings = VllmSettings(max_merged=1, weight_step=0)
     engine = VllmEngine(_config(tiny_repeat_model), tiny_repeat_model, settings)
-    (part,) = _parts(loaded_repeat, ["Karl May"])
-    prompt = loaded_repeat._prompt(part)
-    requests = [TagRequest(prompt, part.words, {"de": 1 - share, "en": share}) for share in (0.1, 0.2, 0.1)]
-    expected = loaded_repeat.engine.tag(requests)
-    for ours, theirs in zip(engine.tag(requests), expected, strict=True):
-        np.testing.assert_allclose(np.exp(ours), np.exp(theirs), atol=1e-3)
+    shares = [{"de": 1 - share, "en": share} for share in (0.1, 0.2, 0.1)]
+    requests = requests_of(loaded_repeat, ["Karl May"] * 3, shares)
+    expected = loaded_repeat.engine.score(requests)
+    for ours, theirs in zip(engine.score(requests), expected, strict=True):
+        np.testing.assert_allclose(probabilities(ours), probabilities(theirs), atol=1e-3)
     assert len(stand_in.last.loaded) == 3
 
 
@@ -283,16 +275,25 @@ def test_generates_as_in_process(
         tmp_path_factory.mktemp("answering"), decoder="generation", attention="repeat", architecture="qwen2"
     )
     local = RetrieveAll.from_pretrained(folder, device="cpu")
-    requests = [
-        GenerateRequest(local._prompt(part), part.text, part.words, adapters)
-        for part, adapters in zip(_parts(local, [TEXTS[0], "Karl May in London", *TEXTS]), MIXTURES, strict=True)
-    ]
-    expected = local.engine.generate(requests)
+    windows = prepared(local, [TEXTS[0], "Karl May in London", *TEXTS, *TEXTS], MIXTURES)
+    expected = local.decoder.decode(local.engine, *windows)
     assert sum(len(each.spans) for each in expected) >= 1
-    found = VllmEngine(local.config, folder).generate(requests)
+    found = local.decoder.decode(VllmEngine(local.config, folder), *windows)
     for ours, theirs in zip(found, expected, strict=True):
+        assert ours.faults == theirs.faults
         assert [span[:3] for span in ours.spans] == [span[:3] for span in theirs.spans]
         np.testing.assert_allclose([s[3] for s in ours.spans], [s[3] for s in theirs.spans], atol=1e-3)
+
+
+def test_a_free_answer_is_written_without_a_grammar(
+    stand_in: type[StandIn], build_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = build_model(tmp_path / "m", decoder="generation", attention="repeat", architecture="qwen2")
+    local = RetrieveAll.from_pretrained(folder, device="cpu")
+    requests = [replace(each, constrained=False, max_tokens=12) for each in requests_of(local, TEXTS, MIXTURES)]
+    found = VllmEngine(local.config, folder).write(requests)
+    for ours, theirs in zip(found, local.engine.write(requests), strict=True):
+        assert (ours.answer, ours.ended, ours.constrained) == (theirs.answer, theirs.ended, False)
 
 
 def test_predicts_as_in_process(stand_in: type[StandIn], tiny_repeat_model: Path, loaded_repeat: RetrieveAll) -> None:

@@ -33,9 +33,14 @@ def test_a_saved_report_comes_back_equal(make_report: Make, tmp_path: Path) -> N
 
 
 def test_a_report_without_optional_figures_comes_back_equal(tmp_path: Path) -> None:
-    report = EvaluationReport({"xx": LanguageReport(1, SpanScores())}, "told")
+    report = EvaluationReport({"xx": LanguageReport(1, SpanScores())}, "gold")
     report.save(tmp_path / "report.json")
     assert EvaluationReport.load(tmp_path / "report.json") == report
+
+
+def test_the_word_told_of_older_reports_is_read_as_gold(make_report: Make) -> None:
+    report = make_report(choice="gold")
+    assert EvaluationReport.from_dict({**report.to_dict(), "choice": "told"}) == report
 
 
 def test_a_failed_write_keeps_the_old_report(
@@ -108,18 +113,19 @@ def test_a_label_with_a_bar_does_not_break_the_table(make_report: Make) -> None:
 
 
 def test_results_table(make_report: Make) -> None:
-    told = make_report(choice="told", languages={"en": make_report().languages["en"]})
-    assert render_table([make_report(), told]) == (
+    fixed = make_report(choice="gold", languages={"en": make_report().languages["en"]})
+    assert render_table([make_report(), fixed]) == (
         "| entity-level micro F1 | de | en | mean |\n"
         "| --- | ---: | ---: | ---: |\n"
         "| fake, toy test, routed | 50.0 | 100.0 | 75.0 |\n"
-        "| fake, toy test, routed, without sentences that stand in train | 50.0 | 100.0 | 75.0 |\n"
-        "| fake, toy test, told the language | – | 100.0 | 100.0 |\n"
-        "| fake, toy test, told the language, without sentences that stand in train | – | 100.0 | 100.0 |\n"
+        "| fake, toy test, routed, without sentences that also occur in the training data | 50.0 | 100.0 | 75.0 |\n"
+        "| fake, toy test, gold language | – | 100.0 | 100.0 |\n"
+        "| fake, toy test, gold language, without sentences that also occur in the training data "
+        "| – | 100.0 | 100.0 |\n"
         "\n"
         "- fake, toy test, routed: 12 sentences; commit `0123456789ab`; model `fedcba987654`; 2025-01-02; "
         "abacus; 1 threads; torch 2.13.0\n"
-        "- fake, toy test, told the language: 8 sentences; commit `0123456789ab`; model `fedcba987654`; "
+        "- fake, toy test, gold language: 8 sentences; commit `0123456789ab`; model `fedcba987654`; "
         "2025-01-02; abacus; 1 threads; torch 2.13.0"
     )
 

@@ -112,5 +112,5 @@ def test_nothing_to_find_and_nothing_found_is_zero_not_an_error() -> None:
 
 
 def test_a_missing_prediction_is_an_error() -> None:
-    with pytest.raises(InputError, match="one collection a text"):
+    with pytest.raises(InputError, match="one collection per text"):
         score_spans([[], []], [[]])

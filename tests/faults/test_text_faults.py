@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrieveall.data import segment
-from retrieveall.engines import TagRequest
-from retrieveall.types import Entity, Knowledge, KnownEntity, Neighbour, Prediction, Sentence
+from retrieveall.config import WindowConfig
+from retrieveall.data import normalise, segment
+from retrieveall.stages import Stages
+from retrieveall.types import Entity, Knowledge, KnownEntity, Neighbour, Prediction, Route, Sentence
 
 if TYPE_CHECKING:
     from retrieveall import RetrieveAll
@@ -49,8 +50,9 @@ TEXTS = st.lists(ALPHABET, max_size=30).map("".join)
 def check(predictions: Sequence[Prediction], texts: Sequence[str]) -> None:
     for prediction, text in zip(predictions, texts, strict=True):
         assert prediction.text == text
-        starts = {word.start for word in segment(text)}
-        ends = {word.end for word in segment(text)}
+        source = normalise(text)
+        spans = [source.span(word.start, word.end) for word in segment(source.text)]
+        starts, ends = {start for start, _ in spans}, {end for _, end in spans}
         position = 0
         for entity in prediction.entities:
             assert position <= entity.start < entity.end <= len(text)
@@ -87,16 +89,24 @@ def test_no_text_and_no_retrieved_sentence_becomes_a_special_token(
 ) -> None:
     """T1, T2: the special tokens of a request are those of the template, as many as around harmless data."""
     model: RetrieveAll = request.getfixturevalue(fixture)
-    engine: Any = model.engine
+    wide = {
+        "prompt": model.config.prompt.model_copy(update={"max_tokens": 10_000}),
+        "windows": WindowConfig(words=1000),
+    }
+    stages = Stages(model.config.model_copy(update=wide), None, model.engine.codec)
+    decoder: Any = model.decoder
 
     def special_ids(data: str) -> list[int]:
         sentence = Sentence(f"{data} {data}", (Entity(0, len(data), "PER", data),), "de")
-        known = KnownEntity(0, len(data), data, {"de": {"PER": 3}})
-        prompt = model.build_prompt(data, Knowledge((Neighbour(sentence, 0.9),), (known,)), input_tokens=-100_000)
-        ids = engine.encode(TagRequest(prompt, segment(data), {})).ids
-        return [i for i in ids if i in special]
+        [window] = stages.window([data])
+        known = KnownEntity(0, len(window.text), window.text, {"de": {"PER": 3}})
+        [prompt] = stages.prompt([window], [Knowledge((Neighbour(sentence, 0.9),), (known,))])
+        assert prompt.entities
+        assert prompt.neighbours
+        [request] = decoder._requests([window], [prompt], [Route()])
+        return [i for i in request.ids if i in special]
 
-    special = set(engine.codec.tokenizer.backend_tokenizer.get_added_tokens_decoder())
+    special = set(model.engine.codec.tokenizer.backend.get_added_tokens_decoder())
     assert special_ids(text) == special_ids("Ulm")
 
 
@@ -144,9 +154,9 @@ class TestLength:
         text = (LONG[kind] * size)[:size]
         nothing, certain = Knowledge(), np.full(13, -9.0)
         certain[0] = 0.0
-        monkeypatch.setattr(loaded, "retrieve", lambda texts: [nothing for _ in texts])
+        monkeypatch.setattr(loaded.stages, "retrieve", lambda windows: [nothing for _ in windows])
         monkeypatch.setattr(
-            loaded.engine, "tag", lambda requests: [np.tile(certain, (len(r.words), 1)) for r in requests]
+            loaded.engine, "score", lambda requests: [np.tile(certain, (len(r.positions), 1)) for r in requests]
         )
         begin = time.process_time()
         check(loaded.predict([text]), [text])

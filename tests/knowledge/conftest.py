@@ -27,7 +27,7 @@ _FRAMES = {
 
 
 def _sentences(language: str, count: int, seed: int = 0) -> list[Sentence]:
-    """Sentences with one mention each; many of them are twins of each other."""
+    """Sentences with one mention each; many of them are duplicates of each other."""
     choose = random.Random(f"{language} {seed}")
     sentences = []
     for number in range(count):

@@ -60,16 +60,17 @@ def test_a_text_has_the_same_vector_in_any_batch(encoder: NgramEncoder) -> None:
     np.testing.assert_allclose(norms, [float(bool(text.strip())) for text in texts], atol=1e-5)
 
 
-def test_fitting_finds_the_leading_singular_directions() -> None:
+@pytest.mark.parametrize("size", [80, 600])
+def test_fitting_finds_the_leading_singular_directions(size: int) -> None:
     rng = np.random.default_rng(1)
-    texts = ["".join(rng.choice(list("abcdef"), 8)) for _ in range(80)]
-    fitted = NgramEncoder.fit(texts, dimension=4, buckets=256, orders=(1, 1))
+    texts = ["".join(rng.choice(list("abcdef"), 8)) for _ in range(size)]
+    fitted = NgramEncoder.fit(texts, dimension=4, buckets=512, orders=(1, 1))
     padded = [f" {text} " for text in texts]
-    matrix = np.zeros((80, 256))
+    matrix = np.zeros((size, 512))
     for row, text in enumerate(padded):
         for character, count in Counter(text).items():
-            matrix[row, bucket(character, 256)] = 1 + math.log(count)
-    idf = np.log(81 / (1 + (matrix > 0).sum(axis=0))) + 1
+            matrix[row, bucket(character, 512)] = 1 + math.log(count)
+    idf = np.log((size + 1) / (1 + (matrix > 0).sum(axis=0))) + 1
     weighted = matrix * idf
     weighted /= np.linalg.norm(weighted, axis=1, keepdims=True)
     directions = np.linalg.svd(weighted)[2][:4].T
@@ -86,6 +87,17 @@ def test_fitting_is_repeatable_and_survives_few_texts() -> None:
     np.testing.assert_array_equal(first.encode(texts), second.encode(texts))
     assert first.dimension == 8
     assert first.encode(texts)[0] @ first.encode(texts)[1] < 0.99
+
+
+@pytest.mark.parametrize("texts", [["ein Satz"] * 50, [""] * 50, ["a", "b"] * 25, ["", "ein Satz"], ["x"]], ids=str)
+@pytest.mark.parametrize("times", [1, 20])
+def test_fitting_survives_texts_that_are_all_alike(texts: list[str], times: int) -> None:
+    texts = texts * times
+    encoder = NgramEncoder.fit(texts, dimension=8, buckets=512)
+    vectors = encoder.encode(texts)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [float(bool(text)) for text in texts], atol=1e-5)
+    again = NgramEncoder.fit(texts, dimension=8, buckets=512).encode(texts)
+    np.testing.assert_allclose(vectors @ vectors.T, again @ again.T, atol=1e-5)
 
 
 def test_saved_and_opened_it_gives_the_same_bits(encoder: NgramEncoder, tmp_path: Path) -> None:
@@ -162,6 +174,3 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(MissingExtraError, match=r"retrieveall\[encoders\]"):
         SentenceTransformerEncoder("some/model").encode(["a"])
-    monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(MissingExtraError, match=r"retrieveall\[train\]"):
-        NgramEncoder.fit(["a"])

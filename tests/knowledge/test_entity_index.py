@@ -136,14 +136,14 @@ def test_words_of_longer_mentions_are_partial_matches() -> None:
     assert index.lookup("ruffo R", partial_matches=True) == []  # the same case, and more than a letter
 
 
-def test_a_name_that_mostly_stands_in_longer_ones_is_a_part_of_those() -> None:
+def test_a_name_that_mostly_stands_in_longer_ones_is_a_partial_match() -> None:
     alone = tagged("[LOC Hearst] liegt", id="0")
     longer = [tagged(f"[PER {name} Hearst] kam", id=name) for name in ("Anna", "Bert", "Carl", "Dora", "Emil")]
     (part,) = index_of(alone, *longer).lookup("Hearst", partial_matches=True)
     assert part == KnownEntity(0, 6, "Anna Hearst", {"de": {"LOC": 1, "PER": 5}}, 1.0, 5, True)
     (exact,) = index_of(alone, *longer[:4]).lookup("Hearst", partial_matches=True)
     assert exact == KnownEntity(0, 6, "Hearst", {"de": {"LOC": 1}}, 1.0, 4, False)
-    (less,) = index_of(alone, *longer).lookup("Hearst", partial_matches=True, leave_out=longer[:1])
+    (less,) = index_of(alone, *longer).lookup("Hearst", partial_matches=True, exclude=longer[:1])
     assert less == exact
 
 
@@ -161,9 +161,9 @@ def test_a_match_knows_how_often_its_words_are_no_mention() -> None:
     assert [(known.surface, known.outside) for known in index.lookup("zur Bar")] == [("Bar", 2)]
     (part,) = index.lookup("Duc", partial_matches=True)
     assert (part.surface, part.partial, part.outside) == ("Bar le Duc", True, 2)
-    (less,) = index.lookup("Bar le Duc", leave_out=often[:1])
+    (less,) = index.lookup("Bar le Duc", exclude=often[:1])
     assert less.outside == 1
-    (none_left,) = index.lookup("Bar le Duc", leave_out=[*often, tagged("die Bar le Duc schließt", id="never in")])
+    (none_left,) = index.lookup("Bar le Duc", exclude=[*often, tagged("die Bar le Duc schließt", id="never in")])
     assert (none_left.outside, none_left.mention_share) == (0, 1.0)
 
 
@@ -189,9 +189,9 @@ def test_without_the_sentence_the_shorter_surface_inside_appears() -> None:
     index = index_of(long, short, tagged("[LOC Hamburg] ruft", id="3"))
     (whole,) = index.lookup(long.text)
     assert whole.surface == "Universität Hamburg"
-    (inner,) = index.lookup(long.text, leave_out=[long])
+    (inner,) = index.lookup(long.text, exclude=[long])
     assert (inner.surface, inner.counts) == ("Hamburg", {"de": {"LOC": 2}})
-    (less,) = index.lookup(short.text, leave_out=[short])
+    (less,) = index.lookup(short.text, exclude=[short])
     assert less.counts == {"de": {"LOC": 1}}
 
 
@@ -234,14 +234,14 @@ def corpus(draw: st.DrawFn) -> list[Sentence]:
 
 @settings(max_examples=150, deadline=None)
 @given(corpus(), st.data())
-def test_leaving_out_equals_building_without(sentences: list[Sentence], data: st.DataObject) -> None:
+def test_excluding_equals_building_without(sentences: list[Sentence], data: st.DataObject) -> None:
     gone = data.draw(st.sets(st.integers(0, len(sentences) - 1), max_size=3))
     removed = [sentences[i] for i in sorted(gone)]
     rest = [sentence for i, sentence in enumerate(sentences) if i not in gone]
     whole, rebuilt = index_of(*sentences), index_of(*rest)
     for sentence in sentences:
         for near, partial in itertools.product((True, False), repeat=2):
-            found = whole.lookup(sentence.text, leave_out=removed, near_matches=near, partial_matches=partial)
+            found = whole.lookup(sentence.text, exclude=removed, near_matches=near, partial_matches=partial)
             assert found == rebuilt.lookup(sentence.text, near_matches=near, partial_matches=partial)
 
 
@@ -256,10 +256,10 @@ def test_a_language_filter_equals_building_with_those(sentences: list[Sentence],
             assert filtered == part.lookup(sentence.text, near_matches=near, partial_matches=partial)
 
 
-def test_a_mention_left_out_does_not_hide_one_that_differs_in_its_ending() -> None:
+def test_an_excluded_mention_does_not_hide_one_that_differs_in_its_ending() -> None:
     gone = tagged("[LOC 서울] 시", "ko", "1")
     index = index_of(gone, tagged("[LOC 서울는] 시", "ko", "2"))
-    (known,) = index.lookup("서울", leave_out=[gone])
+    (known,) = index.lookup("서울", exclude=[gone])
     assert (known.surface, known.similarity) == ("서울는", 0.8)
 
 

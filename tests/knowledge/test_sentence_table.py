@@ -31,17 +31,17 @@ def test_no_sentences_at_all(tmp_path: Path) -> None:
     SentenceTable.of([], "de").save(path)
     table = SentenceTable.open(path, "de")
     assert len(table) == 0
-    assert table.twins(SENTENCES[0]) == []
+    assert table.duplicates(SENTENCES[0]) == []
 
 
-def test_twins_share_the_text_or_the_id() -> None:
+def test_duplicates_share_the_text_or_the_id() -> None:
     table = SentenceTable.of(SENTENCES, "de")
-    assert table.twins(SENTENCES[0]) == [0, 2]
-    assert table.twins(Sentence("anders", (), "de", "b")) == [2]
-    assert table.twins(Sentence("anders", (), None, "b")) == [2]
-    assert table.twins(Sentence("anders", (), "en", "b")) == []
-    assert table.twins(Sentence("anders", (), "de", "")) == []
-    assert table.twins(Sentence("Ｈamburg ruft Köln", (), "en", "")) == [0, 2]
+    assert table.duplicates(SENTENCES[0]) == [0, 2]
+    assert table.duplicates(Sentence("anders", (), "de", "b")) == [2]
+    assert table.duplicates(Sentence("anders", (), None, "b")) == [2]
+    assert table.duplicates(Sentence("anders", (), "en", "b")) == []
+    assert table.duplicates(Sentence("anders", (), "de", "")) == []
+    assert table.duplicates(Sentence("Ｈamburg ruft Köln", (), "en", "")) == [0, 2]
 
 
 def test_text_keys_ignore_spacing_case_and_width_only() -> None:

@@ -20,25 +20,25 @@ def die(*_: Any, **__: Any) -> None:
 
 
 def before_the_first_checkpoint() -> None:
-    from retrieveall.training.trainer import AdapterTrainer
+    from retrieveall.training.loop import LoopTrainer
 
-    AdapterTrainer._save_checkpoint = die  # type: ignore[method-assign]
+    LoopTrainer._save_checkpoint = die  # type: ignore[method-assign]
 
 
 def in_the_middle_of_the_third_checkpoint() -> None:
-    from retrieveall.training.trainer import AdapterTrainer
+    from retrieveall.training.loop import LoopTrainer
 
-    save, folders = AdapterTrainer._save, []
+    save, folders = LoopTrainer._save, []
 
-    def save_half(self: AdapterTrainer, output_dir: str | None = None, state_dict: Any = None) -> None:
+    def save_half(self: LoopTrainer, output_dir: str | None = None, state_dict: Any = None) -> None:
         save(self, output_dir, state_dict)
         folders.append(output_dir)
         if len(folders) == 3:
-            path = Path(str(output_dir), "adapters.safetensors")
+            path = Path(str(output_dir), "weights.safetensors")
             os.truncate(path, path.stat().st_size // 2)
             die()
 
-    AdapterTrainer._save = save_half  # type: ignore[method-assign]
+    LoopTrainer._save = save_half  # type: ignore[method-assign]
 
 
 def before_the_commit() -> None:

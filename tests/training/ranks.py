@@ -5,7 +5,7 @@
 JOBS is a list of ``{"processes": n, "arguments": [...], "losses": folder, "kill_after": steps or null}``: each runs
 ``retrieveall ARGUMENTS`` in n processes that meet over gloo. What every process's ``training_step`` returned goes to
 ``losses/RANK.json``, to ``losses/RANK.held`` how many numbers of the backbone it held after its last step, and to
-``losses/RANK.found`` what all of them found in the last validation: [start, end, label, score] in any order. With
+``losses/RANK.found`` what all of them found in the last validation: [probability, words, around, correct]. With
 ``kill_after`` all processes of the job are killed once a checkpoint of that step is whole.
 """
 
@@ -30,8 +30,8 @@ def free_port() -> int:
 
 def run_rank(job: dict[str, Any], rank: int, port: int) -> int:
     from retrieveall.cli import main
+    from retrieveall.training.loop import LoopTrainer
     from retrieveall.training.parallel import Processes
-    from retrieveall.training.trainer import AdapterTrainer
 
     count = job["processes"]
     if count > 1:
@@ -46,7 +46,7 @@ def run_rank(job: dict[str, Any], rank: int, port: int) -> int:
     losses: list[float] = []
     held = 0
     found: list[list[Any]] = []
-    step, collect = AdapterTrainer.training_step, Processes.collect
+    step, collect = LoopTrainer.training_step, Processes.collect
 
     def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal held
@@ -57,11 +57,11 @@ def run_rank(job: dict[str, Any], rank: int, port: int) -> int:
         return loss
 
     def collected(self: Any, share: Any) -> Any:
-        batches = collect(self, share)
-        found[:] = [list(span) for rows in batches for spans in rows for span in spans]
-        return batches
+        texts = collect(self, share)
+        found[:] = [list(each) for judged in texts for each in judged]
+        return texts
 
-    AdapterTrainer.training_step = recorded
+    LoopTrainer.training_step = recorded
     Processes.collect = collected
     folder = Path(job["losses"])
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,21 +11,24 @@ import pytest
 import torch
 
 from retrieveall import RetrieveAll
-from retrieveall.config import ModelConfig, TrainingConfig
-from retrieveall.decoding import write_answer
-from retrieveall.decoding.grammar import AnswerGrammar
-from retrieveall.engines.encoding import TokenCodec
+from retrieveall.answers import write_answer
+from retrieveall.answers.grammar import AnswerGrammar
+from retrieveall.config import GenerationConfig, KnowledgeShares, ModelConfig, TrainingConfig
+from retrieveall.decoders import make_decoder
 from retrieveall.errors import ConfigError
 from retrieveall.model_folder import ModelFolder
-from retrieveall.training.dataset import Collator, TaggingDataset
-from retrieveall.training.examples import ExampleBuilder
-from retrieveall.types import Entity, Knowledge, Sentence
+from retrieveall.stages import Stages
+from retrieveall.tokens import TokenCodec
+from retrieveall.training.examples import encode_examples
+from retrieveall.training.run import LanguageData, Training
+from retrieveall.types import Entity, Sentence
+from tiny import codec_of
 
 CONFIG = TrainingConfig.model_validate(
     {
         "lora": {"rank": 4, "alpha": 8, "dropout": 0.0},
         "epochs": 2,
-        "batch_size": 8,
+        "batch_size": 2,
         "learning_rate": 0.01,
         "word_dropout": 0.1,
         "checkpoint_minutes": 10.0,
@@ -53,7 +56,10 @@ def hard_sentences() -> list[Sentence]:
     ]
 
 
-def builder_of(tokenizer: Any, spacing: Any, template: str) -> tuple[ExampleBuilder, AnswerGrammar]:
+def examples_of(
+    tokenizer: Any, sentences: list[Sentence], spacing: Any, template: str
+) -> tuple[TokenCodec, list[list[int]], list[list[int]], list[list[int]]]:
+    """The codec, and for each sentence the ids, the positions and the labels of its example, without knowledge."""
     config = ModelConfig.model_validate(
         {
             "labels": [{"name": name} for name in ("PER", "ORG", "LOC")],
@@ -61,20 +67,28 @@ def builder_of(tokenizer: Any, spacing: Any, template: str) -> tuple[ExampleBuil
             "decoder": {"kind": "generation", "spacing": spacing},
         }
     )
-    grammar = AnswerGrammar(tokenizer.backend_tokenizer.to_str(), 360, [1], config.label_names, spacing)
-    return ExampleBuilder(config, None, TokenCodec(tokenizer, spacing), grammar), grammar
+    codec = codec_of(tokenizer, spacing)
+    stages = Stages(config, None, codec)
+    examples = encode_examples(stages, make_decoder(config, codec), sentences, ["none"])["none"]
+    flat = (
+        (examples.ids, examples.ids_at),
+        (examples.positions, examples.labels_at),
+        (examples.labels, examples.labels_at),
+    )
+    columns = [[values[at[i] : at[i + 1]].tolist() for i in range(len(examples))] for values, at in flat]
+    return codec, *columns
 
 
 @pytest.mark.parametrize(("spacing", "template"), [("always", "mini-answer.v1"), ("as_is", "answer.v1")])
 def test_training_sees_what_inference_writes(
-    tiny_tokenizer: Any, corpus: dict[str, list[Sentence]], spacing: str, template: str
+    tiny_tokenizer: Any, corpus: dict[str, list[Sentence]], spacing: Any, template: str
 ) -> None:
     """Every gold token is allowed where it stands, and wherever a token is forced it is the gold one."""
-    builder, grammar = builder_of(tiny_tokenizer, spacing, template)
+    sentences = [*hard_sentences(), *(each for own in corpus.values() for each in own[:8])]
+    _, _, _, answers = examples_of(tiny_tokenizer, sentences, spacing, template)
+    grammar = AnswerGrammar(tiny_tokenizer.backend_tokenizer.to_str(), 360, [1], ("PER", "ORG", "LOC"), spacing)
     forced_ones = 0
-    for sentence in [*hard_sentences(), *(each for own in corpus.values() for each in own[:8])]:
-        example = builder.encode(sentence, Knowledge())
-        gold = example.ids[example.question :]
+    for sentence, gold in zip(sentences, answers, strict=True):
         state = grammar.start(sentence.text)
         position = 0
         while position < len(gold):
@@ -91,64 +105,59 @@ def test_training_sees_what_inference_writes(
 
 
 def test_the_loss_is_on_the_answer_and_its_end(tiny_tokenizer: Any) -> None:
-    builder, grammar = builder_of(tiny_tokenizer, "always", "mini-answer.v1")
-    for sentence in hard_sentences():
-        example = builder.encode(sentence, Knowledge())
-        assert example.tags == [example.ids[read + 1] for read in example.reads]
-        assert example.reads == list(range(example.question - 1, len(example.ids) - 1))
-        answer = write_answer(sentence.text, sentence.entities, "always")
-        assert tiny_tokenizer.decode(example.tags[:-1]) == answer
-        assert example.tags[-1] == grammar.end_ids[0]
-        assert example.gold == {(each.start, each.end, each.label) for each in sentence.entities}
+    sentences = hard_sentences()
+    codec, ids, positions, labels = examples_of(tiny_tokenizer, sentences, "always", "mini-answer.v1")
+    for sentence, own, reads, gold in zip(sentences, ids, positions, labels, strict=True):
+        assert gold == [own[read + 1] for read in reads]
+        assert reads == list(range(len(own) - len(gold) - 1, len(own) - 1))
+        assert codec.decode(gold[:-1]) == write_answer(sentence.text, sentence.entities, "always")
+        assert gold[-1] == codec.end
 
 
-def test_words_of_entities_are_never_hidden(tiny_tokenizer: Any) -> None:
-    builder, _ = builder_of(tiny_tokenizer, "always", "mini-answer.v1")
+def test_words_of_entities_are_never_hidden(tiny_generating_model: Path, tmp_path: Path) -> None:
     text = "Gestern war Anna Meier in Ulm"
     sentence = Sentence(text, (entity(text, 12, 22, "PER"),), "de", "1")
-    config = CONFIG.model_copy(update={"word_dropout": 0.999, "knowledge_dropout": 0.0})
-    example = TaggingDataset(builder, [sentence], [Knowledge()], config, 2)[0]
-    question = tiny_tokenizer.decode(example.ids[: example.question])
-    assert "Anna Meier" in question
-    assert "Gestern" not in question
-    assert tiny_tokenizer.decode(example.tags[:-1]) == "PER Anna Meier"
+    config = CONFIG.model_copy(update={"word_dropout": 0.999, "knowledge": KnowledgeShares(none=1, entity=0, both=0)})
+    model = ModelFolder.open(tiny_generating_model)
+    training = Training(model, model.knowledge(), {"de": LanguageData([sentence])}, config, tmp_path, "cpu")
+    batch = training.batches(training.examples(None), separate=True)[0]
+    shown = training.codec.decode(batch["ids"][0, : batch["reads"][0] + 1].tolist())
+    assert "Anna Meier" in shown
+    assert "Gestern" not in shown
+    assert training.codec.decode(batch["labels"][:-1].tolist()) == "PER Anna Meier"
 
 
 @pytest.mark.parametrize("kind", ["generation", "tagging"])
 def test_checkpointing_changes_no_gradient(
-    make_backbone: Callable[..., Any], tiny_tokenizer: Any, corpus: dict[str, list[Sentence]], kind: str
+    build_model: Callable[..., Path], corpus: dict[str, list[Sentence]], tmp_path: Path, kind: str
 ) -> None:
     """The backward pass computes activations again, under the adapters that each row had."""
-    from retrieveall.adapters.bank import AdapterBank
-    from retrieveall.training.model import TaggingModel
-
-    builder, _ = builder_of(tiny_tokenizer, "always", "mini-answer.v1")
-    if kind == "tagging":
-        config = ModelConfig.model_validate({"labels": [{"name": name} for name in ("PER", "ORG", "LOC")]})
-        builder = ExampleBuilder(config, None, TokenCodec(tiny_tokenizer, "always"))
-    sentences = [*corpus["de"][:3], *corpus["zh"][:3]]
-    batch = Collator(0, ["de", "zh"])([builder.encode(each, Knowledge()) for each in sentences])
+    folder = build_model(tmp_path / "model", architecture="qwen2", attention="full", decoder=kind)
+    data = {language: LanguageData(corpus[language][:3]) for language in ("de", "zh")}
     found = []
     for checkpointing in (False, True):
-        backbone = make_backbone("qwen2")
-        bank = AdapterBank.attach(backbone)
+        lora = CONFIG.lora.model_copy(update={"dropout": 0.3})
+        config = CONFIG.model_copy(update={"gradient_checkpointing": checkpointing, "lora": lora, "batch_size": 8})
+        model = ModelFolder.open(folder)
+        training = Training(model, model.knowledge(), data, config, tmp_path / f"run{checkpointing}", "cpu")
+        training.bank.trainable(["de", "zh"], lora, 5)
         torch.manual_seed(3)
-        bank.trainable(["de", "zh"], CONFIG.lora.model_copy(update={"dropout": 0.3}), 5)
-        for parameter in bank.parameters():
+        for parameter in training.bank.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
-        tag_ids = None if kind == "generation" else torch.arange(7, 20)
-        model = TaggingModel(backbone, bank, tag_ids, ["de", "zh"], repeat=True, checkpointing=checkpointing).train()
+        batches = training.batches(training.examples(None), separate=True)
+        batch = next(batches[k] for k in range(len(batches)) if len(batches[k]["languages"].unique()) == 2)
+        module = training.module(["de", "zh"]).train()
         calls: list[int] = []
-        first = backbone.base_model.layers[0].self_attn
+        first = training.backbone.base_model.layers[0].self_attn
         handle = first.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         torch.manual_seed(11)
-        loss = model(**batch)["loss"]
+        loss = module(**batch)["loss"]
         loss.backward()
         handle.remove()
         assert len(calls) == 1 + checkpointing, "the activations are computed again, or the option does nothing"
-        found.append((loss.item(), {name: p.grad.clone() for name, p in bank.named_parameters()}))
+        found.append((loss.item(), {name: p.grad.clone() for name, p in training.bank.named_parameters()}))
         with torch.no_grad():
-            assert model.eval()(**batch)["loss"].item() != loss.item(), "dropout acts in training only"
+            assert module.eval()(**batch)["loss"].item() != loss.item(), "dropout acts in training only"
     (plain_loss, plain), (loss, gradients) = found
     assert loss == pytest.approx(plain_loss, rel=1e-6)
     assert any(gradient.abs().max() > 1e-4 for gradient in gradients.values())
@@ -165,7 +174,7 @@ def french(count: int) -> list[Sentence]:
 
 
 def test_add_language_learns_to_write(tiny_generating_model: Path, tmp_path: Path) -> None:
-    from retrieveall.training.run import LanguageData, add_language
+    from retrieveall.training.run import add_language
 
     folder = tmp_path / "model"
     model = RetrieveAll.from_pretrained(tiny_generating_model, device="cpu")
@@ -193,8 +202,8 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from retrieveall.training import trainer
-    from retrieveall.training.run import LanguageData, train
+    from retrieveall.training import loop
+    from retrieveall.training.run import train
 
     data = {"zh": LanguageData(corpus["zh"][:12], corpus["zh"][:2])}
     config = CONFIG.model_copy(update={"checkpoint_minutes": 1e-6})
@@ -204,7 +213,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
         ModelFolder.open(tiny_generating_model).copy_to(folder)
         if interrupted:
             with monkeypatch.context() as patch:
-                patch.setattr(trainer.AdapterTrainer, "evaluate", _interrupt)
+                patch.setattr(loop.LoopTrainer, "evaluate", _interrupt)
                 with pytest.raises(KeyboardInterrupt):
                     train(folder, data, config, run, device="cpu", show_bar=False)
             assert list(run.glob("checkpoint-*"))
@@ -228,13 +237,13 @@ def generating(**prompt: Any) -> ModelConfig:
 
 
 def test_create_model(tiny_generating_model: Path, corpus: dict[str, list[Sentence]], tmp_path: Path) -> None:
-    from retrieveall.training.run import LanguageData, create_model
+    from retrieveall.training.run import create_model
 
     backbone = tiny_generating_model / "backbone"
     data = {"de": LanguageData(corpus["de"])}
     create_model(tmp_path / "model", generating(), data, backbone=backbone)
     config = ModelFolder.open(tmp_path / "model").config
-    assert (config.decoder.kind, config.decoder.tag_tokens) == ("generation", {})
+    assert isinstance(config.decoder, GenerationConfig)
     assert RetrieveAll.from_pretrained(tmp_path / "model", device="cpu").predict("Köln")[0].route.adapters == {}
     with pytest.raises(ConfigError, match="chat template"):
         create_model(tmp_path / "chat", generating(chat=True), data, backbone=backbone)

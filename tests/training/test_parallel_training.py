@@ -19,10 +19,9 @@ from retrieveall.errors import ConfigError
 from retrieveall.types import Sentence
 
 LANGUAGES = ("de", "en", "zh")
-EPOCHS, GLOBAL_BATCH, ACCUMULATION = 2, 8, 2
-# 57 sentences: the last global batch of an epoch has one row, of which the second process gets nothing.
-SENTENCES = 19
-BATCHES = 8
+EPOCHS, GLOBAL_BATCH, ACCUMULATION = 2, 4, 2
+# So many that one of an epoch's batches has a single row, of which the second process gets nothing.
+SENTENCES = 18
 
 
 def training(batch_size: int, dropout: float = 0.0, **settings: Any) -> TrainingConfig:
@@ -57,8 +56,9 @@ class Runs:
         return [json.loads(path.read_text()) for path in sorted((self.place / name / "said").glob("*.held"))]
 
     def found(self, name: str) -> list[list[Any]]:
-        """The spans of the last validation with their scores, sorted."""
-        return sorted(json.loads((self.place / name / "said" / "0.found").read_text()))
+        """What was found in the last validation: probability, words, words around, correct; in order."""
+        found: list[list[Any]] = json.loads((self.place / name / "said" / "0.found").read_text())
+        return found
 
     def said(self, name: str, rank: int) -> str:
         return (self.place / name / "said" / f"{rank}.out").read_text()
@@ -69,7 +69,7 @@ class Runs:
 
         folders = (self.place / name / "run").glob("checkpoint-*")
         last = max(folders, key=lambda path: int(path.name.rpartition("-")[2]))
-        return load_file(last / "adapters.safetensors")
+        return load_file(last / "weights.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +138,11 @@ def test_all_processes_end_well(runs: Runs) -> None:
 def test_two_processes_have_the_losses_of_one_with_the_global_batch(runs: Runs) -> None:
     (one,) = runs.losses("one")
     two = runs.losses("two")
-    assert len(one) == len(two[0]) == len(two[1]) == BATCHES * EPOCHS
+    assert len(one) == len(two[0]) == len(two[1]) > 10
     assert two[0] != two[1], "each has rows of its own"
     means = [sum(parts) / 2 for parts in zip(*two, strict=True)]
     assert means == pytest.approx(one, rel=1e-5)
-    assert two[1][BATCHES - 1] == two[1][-1] == 0.0, "the last batch of an epoch has no row for the second process"
+    assert 0.0 in two[1], "one batch has no row for the second process"
 
 
 def test_two_processes_end_with_the_adapters_of_one(runs: Runs) -> None:
@@ -172,7 +172,7 @@ def test_a_killed_run_of_two_ends_with_the_same_adapters(runs: Runs) -> None:
     assert whole.keys() == resumed.keys()
     assert all((whole[name] == resumed[name]).all() for name in whole)
     steps = [len(losses) for losses in runs.losses("killed")]
-    assert max(steps) < BATCHES * EPOCHS, "it must have gone on, not begun again"
+    assert max(steps) < len(runs.losses("dropout")[0]), "it must have gone on, not begun again"
 
 
 # -- each process holds a part of the backbone ------------------------------------------------------------------------
@@ -190,10 +190,10 @@ def test_processes_that_share_a_backbone_train_as_one_that_holds_it(runs: Runs, 
         np.testing.assert_allclose(got[key], tensor, rtol=1e-3, atol=2e-6, err_msg=key)
     reported = runs.said(name, 0).replace(f"/{name}/", f"/{whole}/").splitlines()[-4:]
     assert reported == runs.said(whole, 0).splitlines()[-4:]
-    spans, same = runs.found(whole), runs.found(name)
-    assert spans
-    assert [span[:3] for span in same] == [span[:3] for span in spans]
-    assert [span[3] for span in same] == pytest.approx([span[3] for span in spans], abs=1e-4)
+    found, same = runs.found(whole), runs.found(name)
+    assert found
+    assert [each[1:] for each in same] == [each[1:] for each in found]
+    assert [each[0] for each in same] == pytest.approx([each[0] for each in found], abs=1e-4)
 
 
 @pytest.mark.parametrize(("name", "whole"), [("sharded", "one"), ("sharded writes", "writes")])
@@ -208,7 +208,7 @@ def test_a_killed_run_over_a_shared_backbone_ends_with_the_same_adapters(runs: R
     whole, resumed = runs.tensors("sharded"), runs.tensors("sharded killed")
     assert whole.keys() == resumed.keys()
     assert all((whole[name] == resumed[name]).all() for name in whole)
-    assert max(len(losses) for losses in runs.losses("sharded killed")) < BATCHES * EPOCHS
+    assert max(map(len, runs.losses("sharded killed"))) < len(runs.losses("sharded")[0])
 
 
 @pytest.mark.parametrize(("bits", "count", "named"), [("4bit", 2, "quantization"), ("none", 1, "accelerate launch")])

@@ -1,13 +1,12 @@
-"""LoRA adapters: the pool on disk, the weights in memory; ``retrieveall.adapters.bank`` puts them into the
-model.
+"""LoRA adapters: the pool on disk, weights in memory, and the bank that adds them to a model.
 
-The bank is not imported here, so that listing adapters and reading their cards loads no torch.
+The bank is ``retrieveall.adapters.bank``; it is not imported here, so that listing adapters loads no torch.
 """
 
 from __future__ import annotations
 
 from retrieveall.adapters.card import AdapterCard
-from retrieveall.adapters.pool import AdapterPool, read_adapter
+from retrieveall.adapters.pool import AdapterPool, read_adapter, write_adapter
 from retrieveall.adapters.weights import LoraLayer, LoraShape, LoraWeights, backbone_fingerprint
 
 __all__ = [
@@ -18,4 +17,5 @@ __all__ = [
     "LoraWeights",
     "backbone_fingerprint",
     "read_adapter",
+    "write_adapter",
 ]

@@ -1,4 +1,4 @@
-"""The adapter card: what an adapter was trained for, on what, and how well it does. Plain data, no torch."""
+"""The adapter card: an adapter's language, labels, training data and scores. Plain data, no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AdapterCard:
     ``backbone_fingerprint`` is :func:`~retrieveall.adapters.backbone_fingerprint` of the model the adapter
     was trained on. ``data`` holds counts (sentences, entities) and the checksum of the training data,
     ``scores`` what was measured, ``calibration`` the numbers of a
-    :class:`~retrieveall.decoding.Calibration`, ``created`` an ISO 8601 time.
+    :class:`~retrieveall.decoders.calibration.Calibration`, ``created`` an ISO 8601 time.
     """
 
     language: str

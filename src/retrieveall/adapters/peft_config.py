@@ -1,4 +1,4 @@
-"""PEFT's ``adapter_config.json`` to and from a LoRA shape. Plain data: neither PEFT nor torch is imported."""
+"""Read and write PEFT's ``adapter_config.json``. Plain data: neither PEFT nor torch is imported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["CONFIG_NAME", "parse_peft_config", "peft_config"]
 
 CONFIG_NAME = "adapter_config.json"
 _MAX_RANK = 65_536
-# Options that change what an adapter computes beyond W x + s B A x, or that adapt more than linear layers.
+# Options of variants of LoRA that compute something other than W x + s B A x, or adapt more than linear layers.
 _UNSUPPORTED = (
     "alora_invocation_tokens",
     "arrow_config",
@@ -30,21 +30,21 @@ _UNSUPPORTED = (
     "use_qalora",
     "velora_config",
 )
-# Initialisations that also rewrite the backbone's weights, so that A and B alone do not fit the original one.
+# Initialisations that also change the backbone's weights, so that A and B do not fit the original backbone.
 _REWRITING = ("pissa", "olora", "corda", "loftq", "lora_ga")
-# With one of these, the target modules are not all of the backbone's modules of that name.
+# With one of these, not every module that target_modules names is adapted.
 _NARROWING = ("layers_to_transform", "exclude_modules")
 _PLAIN_KEY = re.compile(r"\^?[A-Za-z0-9_.]+")
 
 
 def parse_peft_config(raw: Mapping[str, Any], path: Path) -> LoraShape:
-    """The shape that an ``adapter_config.json`` describes; ``path`` names it in errors.
+    """The LoRA shape in an ``adapter_config.json``; ``path`` is for error messages.
 
-    A regular expression as ``target_modules`` is not evaluated (a hostile one runs for ever): the tensors say
-    then which modules are adapted.
+    A regular expression as ``target_modules`` is not evaluated, since a hostile one takes exponential time; the tensors
+    say which modules are adapted.
 
     Raises:
-        AdapterError: another kind of adapter than plain LoRA, or a wrong value; names file and key.
+        AdapterError: not plain LoRA, or an invalid value; names file and key.
     """
     if raw.get("peft_type") != "LORA":
         raise AdapterError(f"{path}: expected peft_type LORA, got {str(raw.get('peft_type'))[:40]!r}; train it as LoRA")
@@ -68,7 +68,7 @@ def parse_peft_config(raw: Mapping[str, Any], path: Path) -> LoraShape:
 
 
 def peft_config(shape: LoraShape, modules: Sequence[str]) -> dict[str, Any]:
-    """The ``adapter_config.json`` of an adapter with these ``modules``, as PEFT reads it."""
+    """The content of ``adapter_config.json`` for an adapter of these ``modules``, as PEFT reads it."""
     return {
         "alpha_pattern": dict(shape.alpha_pattern),
         "base_model_name_or_path": None,

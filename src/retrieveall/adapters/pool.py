@@ -1,8 +1,8 @@
 """The adapters of a model folder on disk, in PEFT's own format, so that PEFT, vLLM and the Hub read them too.
 
-Knows files; knows neither the model nor forward passes. Everything is checked before it is used: nothing is
-unpickled, imported or fetched, and ``base_model_name_or_path`` is never followed. Torch is imported in
-``load`` and ``save`` only.
+Knows files; knows neither the model nor forward passes. Everything is checked before it is used: nothing is unpickled,
+imported or fetched, and ``base_model_name_or_path`` is never followed. Torch is imported where tensors are read or
+written, not before.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from retrieveall.storage import (
     write_atomic,
 )
 
-__all__ = ["AdapterPool", "read_adapter"]
+__all__ = ["AdapterPool", "read_adapter", "write_adapter"]
 
 _FOLDER = "adapters"
 _WEIGHTS_NAME = "adapter_model.safetensors"
@@ -37,8 +37,8 @@ class AdapterPool:
     """The folders ``adapters/<language>/`` of a model folder, each with PEFT's two files and an adapter card.
 
     Args:
-        root: the model folder. Where it has a ``manifest.json``, that says which languages there are, and
-            what is loaded is compared with it.
+        root: the model folder. Its ``manifest.json``, where it has one, says which languages there are, and adapters
+            are compared with it before they are loaded.
         fingerprint: of the backbone in use; an adapter whose card names another one is refused.
     """
 
@@ -48,7 +48,7 @@ class AdapterPool:
         self._manifest: tuple[tuple[int, int, int], Manifest] | None = None
 
     def languages(self) -> tuple[str, ...]:
-        """The languages with an adapter, sorted; read from the disk at each call, opening no adapter."""
+        """The languages with an adapter, sorted. Read from the disk at each call; no adapter is opened."""
         manifest = self._find_manifest()
         if manifest is not None:
             names = [name.split("/") for name in manifest.names(_FOLDER)]
@@ -58,10 +58,10 @@ class AdapterPool:
         return tuple(sorted(map(check_language, found)))
 
     def folder(self, language: str) -> Path:
-        """``adapters/<language>`` inside the model folder, whether it exists or not.
+        """``adapters/<language>`` inside the model folder, which may not exist.
 
         Raises:
-            LanguageError: no identifier.
+            LanguageError: ``language`` is not a language identifier.
             UnsafeFileError: it is a link out of the model folder.
         """
         return safe_join(self.root, f"{_FOLDER}/{check_language(language)}")
@@ -95,25 +95,14 @@ class AdapterPool:
 
     @staticmethod
     def save(target: Path, weights: LoraWeights, card: AdapterCard) -> None:
-        """Write an adapter folder: two files of PEFT's and the card. For a folder in use, ``target`` is a
-        staging folder of :class:`~retrieveall.storage.Transaction`, which makes all of it appear at once.
+        """Write an adapter folder: PEFT's two files and the card. To change a folder in use, write to the staging
+        folder of a :class:`~retrieveall.storage.Transaction`, so that all files appear at once.
 
         Raises:
             AdapterError: a tensor is not finite.
             ModelFolderError: the disk is full.
         """
-        from safetensors.torch import save
-
-        tensors = {}
-        for module, layer in weights.layers.items():
-            for letter, tensor in (("A", layer.a), ("B", layer.b)):
-                name = f"{_PREFIX}{module}.lora_{letter}.weight"
-                if not tensor.isfinite().all():
-                    raise AdapterError(f"tensor {name} of {card.language!r} contains NaN or infinity; was not saved")
-                tensors[name] = tensor.detach().cpu().contiguous()
-        config = peft_config(weights.shape, sorted(weights.layers))
-        write_atomic(target / _WEIGHTS_NAME, save(tensors, metadata={"format": "pt"}))
-        write_atomic(target / CONFIG_NAME, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+        write_adapter(target, weights)
         write_atomic(target / CARD_NAME, card.to_bytes())
 
     def _find_manifest(self) -> Manifest | None:
@@ -145,11 +134,32 @@ class AdapterPool:
             )
 
 
+def write_adapter(folder: Path, weights: LoraWeights) -> None:
+    """Write PEFT's two files; the configuration last, without which the folder is no adapter.
+
+    Raises:
+        AdapterError: a tensor is not finite.
+        ModelFolderError: the disk is full.
+    """
+    from safetensors.torch import save
+
+    tensors = {}
+    for module, layer in weights.layers.items():
+        for letter, tensor in (("A", layer.a), ("B", layer.b)):
+            name = f"{_PREFIX}{module}.lora_{letter}.weight"
+            if not tensor.isfinite().all():
+                raise AdapterError(f"tensor {name} contains NaN or infinity and was not saved; train the adapter again")
+            tensors[name] = tensor.detach().cpu().contiguous()
+    config = peft_config(weights.shape, sorted(weights.layers))
+    write_atomic(folder / _WEIGHTS_NAME, save(tensors, metadata={"format": "pt"}))
+    write_atomic(folder / CONFIG_NAME, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+
+
 def read_adapter(folder: Path) -> LoraWeights:
     """Read and check PEFT's two files in any folder, on the CPU, in the dtype they were saved in.
 
     Raises:
-        AdapterError: another kind of adapter than plain LoRA, tensors that do not fit their configuration or are not
+        AdapterError: an adapter that is not plain LoRA, or tensors that do not fit its configuration or are not
             finite; names file and tensor.
         UnsafeFileError: a pickle, a configuration that asks for code, or a link out of the folder.
         ModelFolderError: a file is missing.
@@ -173,9 +183,7 @@ def read_adapter(folder: Path) -> LoraWeights:
 
 
 def _check_tensors(path: Path, shape: LoraShape) -> list[str]:
-    """The adapted modules, once the header agrees with the configuration in names, dtypes, ranks and
-    shapes.
-    """
+    """The names of the adapted modules, if the header agrees with the configuration in names, dtypes and ranks."""
     if not path.exists():
         raise AdapterError(f"{path} is missing; expected the adapter's weights, train it again or restore the file")
     try:
@@ -184,32 +192,31 @@ def _check_tensors(path: Path, shape: LoraShape) -> list[str]:
         raise
     except ModelFolderError as error:
         raise AdapterError(str(error)) from None
-    ranks: dict[str, dict[str, int]] = {}
+    found: dict[str, set[str]] = {}
     for name, (dtype, size) in header.items():
         module, letter = _split(path, name)
-        if dtype not in _FLOATS or len(size) != 2 or 0 in size:
-            raise AdapterError(
-                f"{path}: tensor {name} is {dtype} {list(size)}, expected a float matrix; train it again"
-            )
-        if shape.target_modules and not matches_target(module, shape.target_modules):
-            raise AdapterError(f"{path}: tensor {name} is not of the configured target modules; train it again")
-        rank = size[0] if letter == "A" else size[1]
-        if rank != shape.rank_of(module):
-            raise AdapterError(
-                f"{path}: tensor {name} has rank {rank}, {CONFIG_NAME} says {shape.rank_of(module)}; train it again"
-            )
-        ranks.setdefault(module, {})[letter] = rank
-    for module, letters in ranks.items():
-        if missing := {"A", "B"} - set(letters):
-            raise AdapterError(
-                f"{path}: tensor {_PREFIX}{module}.lora_{missing.pop()}.weight is missing; train it again"
-            )
+        _check_tensor(f"{path}: tensor {name[:200]}", module, letter, dtype, size, shape)
+        found.setdefault(module, set()).add(letter)
+    for module, letters in found.items():
+        if missing := {"A", "B"} - letters:
+            name = f"{_PREFIX}{module}.lora_{missing.pop()}.weight"
+            raise AdapterError(f"{path}: tensor {name[:200]} is missing; train it again")
     for target in shape.target_modules:
-        if not any(matches_target(module, (target,)) for module in ranks):
-            raise AdapterError(f"{path}: no tensors for the target module {target!r}; train it again")
-    if not ranks:
+        if not any(matches_target(module, (target,)) for module in found):
+            raise AdapterError(f"{path}: no tensors for the target module {target[:200]!r}; train it again")
+    if not found:
         raise AdapterError(f"{path} holds no tensors; train it again")
-    return sorted(ranks)
+    return sorted(found)
+
+
+def _check_tensor(what: str, module: str, letter: str, dtype: str, size: tuple[int, ...], shape: LoraShape) -> None:
+    if dtype not in _FLOATS or len(size) != 2 or 0 in size:
+        raise AdapterError(f"{what} is {dtype} {str(list(size))[:80]}, expected a float matrix; train it again")
+    if shape.target_modules and not matches_target(module, shape.target_modules):
+        raise AdapterError(f"{what} is not of the configured target modules; train it again")
+    rank = size[0] if letter == "A" else size[1]
+    if rank != shape.rank_of(module):
+        raise AdapterError(f"{what} has rank {rank}, {CONFIG_NAME} says {shape.rank_of(module)}; train it again")
 
 
 def _split(path: Path, name: str) -> tuple[str, str]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from retrieveall.config import LoraSettings
+from retrieveall.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,11 +30,11 @@ def matches_target(module: str, targets: Iterable[str]) -> bool:
 
 @dataclass(frozen=True)
 class LoraShape:
-    """Rank and scale of an adapter, in PEFT's terms.
+    """Rank, alpha and target modules of an adapter, in PEFT's terms.
 
-    ``rank_pattern`` and ``alpha_pattern`` override rank and alpha for modules whose name ends with the key (a
-    key that starts with ``^`` must be the whole name). An empty ``target_modules`` means that the tensors
-    alone say which modules are adapted.
+    ``rank_pattern`` and ``alpha_pattern`` override rank and alpha for modules whose name ends with the key (a key that
+    starts with ``^`` must be the whole name). With an empty ``target_modules`` the tensors alone say which modules are
+    adapted.
     """
 
     rank: int
@@ -52,7 +53,7 @@ class LoraShape:
         return self.rank if key is None else self.rank_pattern[key]
 
     def scaling_of(self, module: str) -> float:
-        """``alpha / rank``, or ``alpha / sqrt(rank)`` for rank-stabilised adapters (arXiv 2312.03732)."""
+        """The LoRA scaling: ``alpha / rank``, or ``alpha / sqrt(rank)`` if rank-stabilised (arXiv 2312.03732)."""
         key = _pattern_key(self.alpha_pattern, module)
         alpha = self.alpha if key is None else self.alpha_pattern[key]
         rank = self.rank_of(module)
@@ -86,13 +87,26 @@ class LoraWeights:
     shape: LoraShape
     layers: Mapping[str, LoraLayer]
 
+    def scaled(self, factor: float) -> LoraWeights:
+        """The same adapter with its LoRA scaling multiplied by ``factor``: alpha changes, A and B do not.
+
+        Raises:
+            InputError: ``factor`` is not a positive number.
+        """
+        if not 0.0 < factor < math.inf:
+            raise InputError(f"expected a positive factor for the LoRA scaling, got {factor}")
+        alphas = {module: alpha * factor for module, alpha in self.shape.alpha_pattern.items()}
+        shape = replace(self.shape, alpha=self.shape.alpha * factor, alpha_pattern=alphas)
+        layers = {name: replace(layer, scaling=layer.scaling * factor) for name, layer in self.layers.items()}
+        return LoraWeights(shape, layers)
+
 
 def backbone_fingerprint(model: nn.Module | Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and a strided sample of at most 1,024 elements of every parameter.
+    """SHA-256 over the names, the shapes and a strided sample of at most 1,024 elements of every parameter.
 
-    Takes milliseconds whatever the size of the model, and changes when a model is retrained or resized. It is
-    no checksum of every byte (the manifest is), and a backbone cast to another dtype has another fingerprint.
-    A model with tied embeddings and its safetensors file, where the tied copy is absent, agree.
+    It takes milliseconds for a model of any size, and changes when the model is retrained, resized or cast to another
+    dtype. It does not cover every byte; the manifest's checksums do. A model with tied embeddings has the fingerprint
+    of its safetensors file, which lacks the tied copy.
     """
     import torch
 

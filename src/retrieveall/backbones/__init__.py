@@ -1,8 +1,7 @@
-"""Settings for backbones that people have the weights of: ``llama-3-8b``, ``qwen2.5-7b`` and the like, as YAML.
+"""Presets for common backbones such as ``llama-3-8b`` and ``qwen2.5-7b``, as YAML files.
 
-A file holds the shape of the architecture (so that nothing needs to be downloaded to plan a run), the settings of the
-model folder and of its training, and what differs between the two decoders. A user's own file of the same form works
-in every place that takes one of these names. Knows files; loads no model and no weights.
+A file holds the architecture (so that a run can be planned without a download), model and training settings, and the
+differences between the two decoders. A user's own file of the same form can be given wherever a preset name can.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ DecoderKind = Literal["tagging", "generation"]
 
 
 class _Part(BaseModel):
-    """Settings of one decoder, laid over the common ones."""
+    """Settings of one decoder, which override the common ones."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,7 +47,7 @@ class Preset(BaseModel):
         """Plain data for ``ModelConfig``, without labels.
 
         Raises:
-            ConfigError: the file has no settings for that decoder.
+            ConfigError: the file has no settings for this decoder.
         """
         return _merged(self.model, self._part(kind).model, {"decoder": {"kind": kind}})
 
@@ -84,15 +83,15 @@ class Preset(BaseModel):
 
 
 def preset_names() -> tuple[str, ...]:
-    """The backbones that the package has settings for."""
+    """Names of the presets in the package."""
     return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
 
 
 def find_preset(name: str | Path) -> Preset | None:
-    """The settings named so in the package, or those of a file of the same form; None for anything else.
+    """The preset of that name, or a user's file of the same form; None for anything else.
 
     Raises:
-        ConfigError: a file of that form with a wrong key or value.
+        ConfigError: a preset file with an invalid key or value.
     """
     if str(name) in preset_names():
         return load_yaml(Preset, _folder() / f"{name}.yaml")
@@ -106,7 +105,7 @@ def _is_preset(path: Path) -> bool:
     try:
         raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
-        return False  # whoever reads it as what it is says what is wrong
+        return False  # the caller reads it as another kind of file and reports the error
     return isinstance(raw, dict) and {"architecture", "decoders"} <= set(raw)
 
 
@@ -115,7 +114,7 @@ def _folder() -> Path:
 
 
 def _merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings key by key, the later over the earlier."""
+    """Merge nested mappings; later values override earlier ones."""
     merged: dict[str, Any] = {}
     for part in parts:
         for key, value in part.items():

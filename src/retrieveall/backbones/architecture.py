@@ -1,6 +1,6 @@
-"""The shape of a decoder of the Llama and Qwen kind, in the terms of its ``config.json``, and what it weighs.
+"""The architecture of a Llama or Qwen decoder, from its ``config.json``, and its parameter counts.
 
-Arithmetic alone: no model is built and no library that computes is loaded.
+Arithmetic only; torch is not needed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from retrieveall.config import parse_config
+from retrieveall.config import ALL_LINEAR, parse_config
 from retrieveall.errors import ConfigError
 
 __all__ = ["Architecture", "Linear"]
@@ -23,9 +23,9 @@ Linear = tuple[int, int]
 
 
 class Architecture(BaseModel):
-    """Widths and counts; every name is that of ``config.json``.
+    """Widths and counts, named as in ``config.json``.
 
-    ``qkv_bias`` is not a key there: Qwen2 has these biases, Llama only with ``attention_bias``.
+    ``qkv_bias`` is derived: Qwen2 has these biases, Llama only with ``attention_bias``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,10 +47,10 @@ class Architecture(BaseModel):
 
     @classmethod
     def from_config(cls, raw: Mapping[str, Any], where: str) -> Self:
-        """Of the contents of a ``config.json``; ``where`` names it in errors.
+        """From the contents of a ``config.json``; ``where`` names it in errors.
 
         Raises:
-            ConfigError: another kind of architecture, or a value that is missing or wrong.
+            ConfigError: an unsupported architecture, or a missing or invalid value.
         """
         kind = raw.get("model_type")
         if kind not in _KINDS:
@@ -78,7 +78,7 @@ class Architecture(BaseModel):
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """Of a local model.
+        """From a local model.
 
         Raises:
             ConfigError: no ``config.json``, or as ``from_config``.
@@ -91,7 +91,7 @@ class Architecture(BaseModel):
         return cls.from_config(read_json(path), str(path))
 
     def linears(self) -> dict[str, Linear]:
-        """The linear layers of one decoder layer by the last part of their names."""
+        """The linear layers of one decoder layer by the last component of their names."""
         queries = self.num_attention_heads * self.head_dim
         keys = self.num_key_value_heads * self.head_dim
         width, inner = self.hidden_size, self.intermediate_size
@@ -106,15 +106,15 @@ class Architecture(BaseModel):
         }
 
     def parameters(self) -> int:
-        """Of the whole model, tied embeddings counted once."""
+        """Parameters of the whole model, with tied embeddings counted once."""
         return self.linear_parameters() + self.other_parameters()
 
     def linear_parameters(self) -> int:
-        """Weights of the linear layers inside the decoder layers: what 4-bit loading packs."""
+        """Parameters of the linear layers inside the decoder layers, which 4-bit loading quantises."""
         return self.num_hidden_layers * sum(fan_in * fan_out for fan_in, fan_out in self.linears().values())
 
     def other_parameters(self) -> int:
-        """Embeddings, output embedding, norms and biases."""
+        """Parameters of embeddings, output embedding, norms and biases."""
         tables = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
         widths = {name: fan_out for name, (_, fan_out) in self.linears().items()}
         layer = 2 * self.hidden_size + (2 * self.head_dim if self.head_norms else 0)
@@ -124,13 +124,13 @@ class Architecture(BaseModel):
         return tables + self.num_hidden_layers * layer + self.hidden_size
 
     def adapter_parameters(self, rank: int, targets: Sequence[str]) -> int:
-        """Of one LoRA adapter over the layers that ``targets`` name.
+        """Parameters of one LoRA adapter on the layers named in ``targets``.
 
         Raises:
-            ConfigError: no layer is named so.
+            ConfigError: an unknown layer name.
         """
         linears = self.linears()
-        chosen = [shape for name, shape in linears.items() if name in targets]
+        chosen = [shape for name, shape in linears.items() if name in targets or ALL_LINEAR in targets]
         if not chosen:
             raise ConfigError(
                 f"expected lora.target_modules among {', '.join(linears)}, got {', '.join(targets)[:80] or 'none'}"

@@ -1,6 +1,6 @@
-"""The command line: one file per verb. Knows options, terminals and exit codes; what a verb does is elsewhere.
+"""The command line, one file per command: options, terminal output and exit codes only.
 
-Nothing heavier than typer is imported before a command runs, so that ``--help`` comes up at once.
+Nothing heavier than typer is imported before a command runs, so that ``--help`` is fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``retrieveall add-language``: one more language in a model folder, and nothing else changed."""
+"""``retrieveall add-language``: add a language to a model folder without changing the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["add_language"]
 
 
 def add_language(
-    language: Annotated[str, typer.Argument(metavar="LANG", help="What to call the language, such as nl.")],
+    language: Annotated[str, typer.Argument(metavar="LANG", help="Identifier of the language, such as nl.")],
     data: Annotated[
         str,
         typer.Option(
@@ -29,7 +29,8 @@ def add_language(
     model: ModelFolderPath = "mini",
     copy_to: CopyTo = None,
     validation: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Tagged sentences to measure F1 on; of a folder its own.")
+        str | None,
+        typer.Option(metavar="FILE", help="Tagged sentences to measure F1 on; by default those of the folder."),
     ] = None,
     config: Config = None,
     change: Set = None,
@@ -38,15 +39,15 @@ def add_language(
 ) -> None:
     """Train the adapter of a new language and add its knowledge.
 
-    No file of another language is written, and the model folder changes at the
-    very end, as a whole. Interrupted and called again, training goes on.
+    Files of other languages are not touched, and the model folder changes only
+    when everything is done. Run the command again to resume after an interruption.
     """
     settings = read_training(config, change, kind_of(model))
     use_threads(threads)
     from retrieveall.cli.corpora import find_language, read
     from retrieveall.cli.folders import open_writable, run_folder
     from retrieveall.config import check_language
-    from retrieveall.training.installed import check_installed
+    from retrieveall.training import LanguageData, check_installed
 
     check_installed()
     files = find_language(data, check_language(language))
@@ -57,7 +58,6 @@ def add_language(
         held_out = read(files["validation"], language, progress=progress) if "validation" in files else []
         folder = open_writable(model, copy_to, reuse=True).path
 
-        from retrieveall.training.run import LanguageData
         from retrieveall.training.run import add_language as add
 
         with run_folder(run, folder, language) as place:

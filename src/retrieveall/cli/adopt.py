@@ -1,4 +1,4 @@
-"""``retrieveall adopt``: an adapter trained elsewhere with PEFT becomes a language of a model folder."""
+"""``retrieveall adopt``: add an adapter trained elsewhere with PEFT to a model folder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ __all__ = ["adopt"]
 
 
 def adopt(
-    language: Annotated[str, typer.Argument(metavar="LANG", help="What to call the language, such as nl.")],
+    language: Annotated[str, typer.Argument(metavar="LANG", help="Identifier of the language, such as nl.")],
     adapter: Annotated[
         Path,
         typer.Argument(
-            metavar="ADAPTER", help="PEFT's folder: adapter_config.json and adapter_model.safetensors, a plain LoRA."
+            metavar="ADAPTER",
+            help="PEFT folder with adapter_config.json and adapter_model.safetensors; plain LoRA only.",
         ),
     ],
     model: ModelFolderPath = "mini",
@@ -30,15 +31,15 @@ def adopt(
             "--data",
             "-d",
             metavar="FILE|FOLDER",
-            help="Tagged sentences that become the language's knowledge; without them it is found by name only.",
+            help="Tagged sentences for the language's knowledge; without them nothing routes to it but --language.",
         ),
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Take a LoRA adapter of the same backbone into the pool.
+    """Add a LoRA adapter of the same backbone to the model.
 
-    Only safetensors are read, and every tensor must fit the backbone. No file
-    of another language is written.
+    Only safetensors are read, and every tensor must fit the backbone. Files of
+    other languages are not touched.
     """
     use_threads(threads)
     from retrieveall.cli.corpora import find_language, read
@@ -48,7 +49,7 @@ def adopt(
 
     check_language(language)
     if not adapter.is_dir():
-        raise ModelFolderError(f"expected a folder with adapter_config.json, {adapter} is none; check the path")
+        raise ModelFolderError(f"expected a folder with adapter_config.json, {adapter} is not a folder; check the path")
     with stages(unit="sentences") as progress:
         sentences = None
         if data is not None:
@@ -59,7 +60,7 @@ def adopt(
         found = take_in(folder.path, language, adapter, sentences)
     backbone = folder.config.backbone.path
     if found.base is not None and "/" in backbone and Path(found.base).name != Path(backbone).name:
-        note(f"note: the adapter names the backbone {found.base}, the model has {backbone}; their shapes agree")
+        note(f"note: the adapter names the backbone {found.base}, the model has {backbone}; their shapes match")
     known = f", {found.sentences:,} sentences of knowledge" if found.sentences else ", no knowledge"
     typer.echo(
         f"adopted {language} into {folder.path}: rank {found.rank}, {found.modules} layers, "

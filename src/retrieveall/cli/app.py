@@ -1,4 +1,4 @@
-"""The program: its verbs, ``--version``, and how every failure becomes one line. Knows nothing of what verbs do."""
+"""The program: its commands, ``--version`` and error handling."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["app", "main"]
 
 
 class _Guarded(TyperGroup):
-    """Runs every verb under ``guard``; errors of usage stay typer's, with exit code 2."""
+    """Runs every command under ``guard``; typer handles usage errors, with exit code 2."""
 
     def invoke(self, ctx: Any) -> Any:
         with guard():
@@ -72,24 +72,23 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Named entities in many languages with one language model, its adapters routed by retrieval."""
+    """Multilingual named entity recognition: one language model, LoRA adapters routed by retrieval."""
 
 
 def main() -> None:
-    """Run the command line with ``sys.argv`` and exit with its code: 0, 1 an error, 2 wrong usage, 130 interrupted."""
-    # What is printed is text of any language, whatever the terminal's code page.
+    """Run the command line with ``sys.argv``; exit codes: 0 success, 1 error, 2 usage error, 130 interrupted."""
+    # The output is text in any language, whatever the terminal's code page.
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None and (stream.encoding or "").lower().replace("-", "") != "utf8":
             reconfigure(encoding="utf-8")
-    # transformers imports peft for training, and peft bitsandbytes where it is installed, which then tells of kernels
-    # that nobody asked for, in front of the one line that matters.
+    # transformers imports peft, and peft imports bitsandbytes if installed, which logs warnings about kernels.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
-        # Loading makes millions of objects that stay; looking for garbage among them took two of five seconds.
+        # Loading creates millions of long-lived objects; garbage collection among them took two of five seconds.
         gc.set_threshold(200_000, 20, 100)
         app(prog_name="retrieveall")
-    except KeyboardInterrupt:  # before or after a verb ran
+    except KeyboardInterrupt:  # before or after a command ran
         raise SystemExit(130) from None
     finally:
         close_quietly()

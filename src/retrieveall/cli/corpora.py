@@ -1,4 +1,4 @@
-"""Training corpora for the verbs that read whole splits: sentences by language. Knows no model."""
+"""Read whole corpus splits into sentences by language."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _STEP = 1000
 
 
 def find_split(root: Path, split: str, languages: Sequence[str] | None = None) -> dict[str, Path]:
-    """The file of one split of every language, from ``root/{language}/{split}.tsv`` and the like.
+    """The file of one split of every language: ``root/{language}/{split}.tsv`` or another supported format.
 
     Raises:
-        DataError: no such folder; no language with that split, or one that was asked for by name without it.
+        DataError: no such folder; no language with that split, or a requested language without it.
     """
     found = find_splits(root, languages)
     files = {language: splits[split] for language, splits in found.items() if split in splits}
@@ -30,8 +30,8 @@ def find_split(root: Path, split: str, languages: Sequence[str] | None = None) -
 
 
 def find_language(data: str, language: str) -> dict[str, str | Path]:
-    """The splits of one language: of a file or data set all is ``train``; of a folder, or of the folder of that
-    language in it, what their names say.
+    """The splits of one language: a file or data set is ``train``; a folder, or its subfolder named after the
+    language, has a file per split.
 
     Raises:
         DataError: no file for ``train``.

@@ -1,4 +1,4 @@
-"""``retrieveall evaluate``: how good a model is on gold sentences, by language."""
+"""``retrieveall evaluate``: score a model on gold sentences, by language."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ def evaluate(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="A folder of {language}/test.tsv and the like, or with --language a file or hf://..."
+            metavar="DATA", help="A folder with {language}/test.tsv files, or with --language a file or hf://..."
         ),
     ],
     model: Model = "mini",
-    split: Annotated[str, typer.Option(help="Which files of a folder: train, validation or test.")] = "test",
+    split: Annotated[str, typer.Option(help="Split of a folder: train, validation or test.")] = "test",
     languages: Languages = None,
     language: Annotated[
-        str | None, typer.Option("--language", "-l", help="The language of DATA, if that is one file.")
+        str | None, typer.Option("--language", "-l", help="The language of DATA if it is a single file.")
     ] = None,
-    told: Annotated[
-        bool, typer.Option("--told", help="Tell the model the language, instead of routing by retrieval.")
+    gold_language: Annotated[
+        bool, typer.Option("--gold-language", help="Use the adapter of the gold language instead of routing.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many sentences of each language.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of sentences per language.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", dir_okay=False, help="Also write the whole report as JSON."),
+        typer.Option("--output", "-o", metavar="FILE", dir_okay=False, help="Also write the full report as JSON."),
     ] = None,
     threads: Threads = None,
     verify: Verify = True,
     server: Server = None,
     unconstrained: Annotated[
         bool,
-        typer.Option("--unconstrained", help="Let a model that generates write without the grammar, for comparison."),
+        typer.Option("--unconstrained", help="Decode a generating model without the grammar, for comparison."),
     ] = False,
 ) -> None:
     """Measure entity-level F1, calibration, routing and speed on gold sentences.
 
-    F1 is given twice: of all sentences, and of those that do not stand in the
-    model's knowledge too ("unseen"). Of a model that generates, three columns
-    more say how many answers have a line that does not parse ("malformed"), a
-    mention that is not in the text ("invented") or a label that is not the
-    model's ("unknown"): none, but with --unconstrained.
+    F1 is reported on all sentences and on those that do not occur in the
+    model's knowledge ("unseen"). For a generating model, three more columns
+    give the share of answers with a line that does not parse ("malformed"), a
+    mention that is not in the text ("invented") or a label that the model does
+    not have ("unknown"); all zero unless --unconstrained is set.
     """
     wanted = split_list(languages, "--languages")
     files = _files(data, split, wanted, language)
@@ -71,7 +71,7 @@ def evaluate(
         report = measure(
             opened,
             sentences,
-            language="told" if told else "routed",
+            language="gold" if gold_language else "routed",
             limit=limit,
             progress=progress,
             data=f"{Path(data).name} {split if language is None else ''}".strip(),
@@ -89,14 +89,14 @@ def _files(data: str, split: str, languages: list[str] | None, language: str | N
         raise typer.BadParameter(f"expected train, validation or test, got {split[:80]!r}", param_hint="--split")
     if Path(data).is_dir():
         if language is not None:
-            raise typer.BadParameter("a folder names its languages; choose with --languages", param_hint="--language")
+            raise typer.BadParameter("only for a single file; choose with --languages", param_hint="--language")
         return dict(find_split(Path(data), split, languages))
     if not data.startswith("hf://") and not Path(data.partition("?")[0]).exists():
         from retrieveall.errors import DataError
 
         raise DataError(f"{data}: expected a folder or a file, found none; check the path")
     if language is None:
-        raise typer.BadParameter("a file needs one: of which language is it?", param_hint="--language")
+        raise typer.BadParameter("required for a file; give its language", param_hint="--language")
     return {check_language(language): data}
 
 

@@ -1,4 +1,4 @@
-"""``retrieveall extract``: the entities of texts, as a table, JSONL, CoNLL or HTML."""
+"""``retrieveall extract``: predict entities and print them as a table, JSONL, CoNLL or HTML."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["extract"]
 
-_WIDTH = 120  # of a table that goes to a file
+_WIDTH = 120  # columns of a table written to a file
 _BY_SUFFIX = {
     ".html": Format.html,
     ".htm": Format.html,
@@ -36,51 +36,58 @@ _BY_SUFFIX = {
 def extract(
     texts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TEXT", help="Texts; '-', or nothing at all, reads standard input."),
+        typer.Argument(metavar="TEXT", help="Texts; '-' or no argument reads standard input."),
     ] = None,
     input: Annotated[
         str | None,
         typer.Option(
-            "--input", "-i", metavar="FILE|FOLDER|-", help="One text a line, or JSONL; of a folder its .txt and .jsonl."
+            "--input",
+            "-i",
+            metavar="FILE|FOLDER|-",
+            help="A file with one text per line or JSONL, or a folder of .txt and .jsonl files.",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", dir_okay=False, help="Write here: all of it, or nothing."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", dir_okay=False, help="Write to this file, completely or not at all."
+        ),
     ] = None,
     model: Model = "mini",
     format: Annotated[
         Format | None,
         typer.Option(
-            "--format", "-f", help="By default table on a terminal; else by the suffix (.html, .conll, .tsv), or jsonl."
+            "--format", "-f", help="Default: table on a terminal, else by suffix (.html, .conll, .tsv), else jsonl."
         ),
     ] = None,
     input_format: Annotated[
-        InputFormat, typer.Option(help="How the input is read; auto goes by suffix and first line.")
+        InputFormat, typer.Option(help="Input format; auto decides by suffix and first line.")
     ] = InputFormat.auto,
-    whole_file: Annotated[bool, typer.Option("--whole-file", help="A text file is one text, not one a line.")] = False,
+    whole_file: Annotated[
+        bool, typer.Option("--whole-file", help="Treat each text file as one text instead of one per line.")
+    ] = False,
     language: Annotated[
-        str | None, typer.Option("--language", "-l", help="Use this language's adapter; routed by retrieval without.")
+        str | None, typer.Option("--language", "-l", help="Use this language's adapter; default: route by retrieval.")
     ] = None,
-    labels: Annotated[str | None, typer.Option(help="Report only these, separated by commas: PER,ORG.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Report only these labels, comma-separated: PER,ORG.")] = None,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Report only entities of at least this probability.")
+        float, typer.Option(min=0, max=1, help="Report only entities with at least this probability.")
     ] = 0.0,
     batch_size: BatchSize = 256,
     threads: Threads = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show the retrieved examples and known entities too.")
+        bool, typer.Option("--explain", help="Also show the retrieved examples and known entities.")
     ] = False,
     verify: Verify = True,
     server: Server = None,
 ) -> None:
-    """Find the entities of texts.
+    """Find the entities in texts.
 
-    Results come in the order of the texts, as they are found. Offsets count
-    characters (Unicode code points), end exclusive.
+    Results are streamed in the order of the texts. Offsets count characters
+    (Unicode code points), end exclusive.
 
-    From JSONL to JSONL the other fields of a line stay, such as an id; "text",
-    "entities", "route", "language" and "knowledge" become the prediction's.
+    With JSONL input and output, other fields such as an id are kept; "text",
+    "entities", "route", "language" and "knowledge" are overwritten.
     """
     from retrieveall.data.files import open_output
 
@@ -88,7 +95,7 @@ def extract(
     source = _open_source(texts or [], input, input_format, whole_file)
     target = None if output is None or str(output) == "-" else output
     use_threads(threads)
-    # Before the model: a file that cannot be written shows at once.
+    # Opened before the model is loaded, so that an unwritable file fails at once.
     with open_output(sys.stdout if target is None else target) as stream:
         from retrieveall import RetrieveAll
 
@@ -125,18 +132,18 @@ def _run(
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """``size`` is the bytes to read where there is a file to show progress of."""
+    """``size``: bytes of the input file, for the progress bar; None for other input."""
 
     documents: Iterable[Document]
     size: int | None = None
 
 
 def _open_source(texts: Sequence[str], path: str | None, format: InputFormat, whole_file: bool) -> _Source:
-    """The documents, of which the first is read at once: bad input shows before the model is loaded.
+    """The documents. The first is read at once, so that bad input fails before the model is loaded.
 
     Raises:
-        typer.BadParameter: two sources, or none.
-        DataError: nothing there that can be read.
+        typer.BadParameter: not exactly one source.
+        DataError: no readable input.
     """
     from retrieveall.cli.inputs import Reader, from_arguments
 
@@ -144,7 +151,7 @@ def _open_source(texts: Sequence[str], path: str | None, format: InputFormat, wh
         raise typer.BadParameter("expected either TEXT or --input, got both", param_hint="TEXT")
     if texts and list(texts) != ["-"]:
         if len(texts) == 1 and len(texts[0]) < 256 and _is_file(texts[0]):
-            note(f"note: {texts[0]!r} is read as a text; to read the file of that name: --input {texts[0]}")
+            note(f"note: {texts[0]!r} is treated as text; to read the file: --input {texts[0]}")
         return _Source(list(from_arguments(texts)))
     if path is None and not texts and is_terminal(sys.stdin):
         raise typer.BadParameter(
@@ -152,9 +159,9 @@ def _open_source(texts: Sequence[str], path: str | None, format: InputFormat, wh
         )
     reader = Reader(path or "-", format=format, whole_file=whole_file)
     for empty in reader.skipped:
-        note(f"note: {empty} is empty and was left out")
+        note(f"note: {empty} is empty and was skipped")
     documents = iter(reader)
-    if reader.stdin:  # its first line may take its time: the model can load meanwhile
+    if reader.stdin:  # standard input may be slow; the model can load meanwhile
         return _Source(documents)
     return _Source(chain([next(documents)], documents), reader.size)
 

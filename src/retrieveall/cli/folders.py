@@ -1,4 +1,4 @@
-"""Model folders that a verb may change: never the one inside the package, unless somebody names it by its path."""
+"""Model folders that a command may change: never the one in the package, unless given by path."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["open_writable", "run_folder"]
 
 
 def open_writable(model: str, copy_to: Path | None, *, has: str | None = None, reuse: bool = False) -> ModelFolder:
-    """The folder to change: ``model`` if it is a path, or a new copy of any model at ``copy_to``.
+    """The folder to change: ``model`` if it is a path, else a new copy at ``copy_to``.
 
     Args:
-        has: a language that the model must have, asked before anything is copied.
-        reuse: take a copy that is there already, for a run that was interrupted.
+        has: a language that the model must have, checked before copying.
+        reuse: accept an existing copy, to resume an interrupted run.
 
     Raises:
         InputError: a shipped model or a hub id without ``copy_to``.
         LanguageError: no such language.
-        ModelFolderError: no sound model, or ``copy_to`` is not empty.
+        ModelFolderError: an invalid model, or ``copy_to`` is not empty.
     """
     from retrieveall.model_folder import SETTINGS, ModelFolder, shipped_models
 
@@ -35,7 +35,7 @@ def open_writable(model: str, copy_to: Path | None, *, has: str | None = None, r
         kind = "the name of a shipped model" if model in shipped_models() else "no folder"
         raise InputError(
             f"expected --model as a folder to change, got {model[:200]!r}, {kind}; "
-            "make a copy of your own with --copy-to FOLDER, or check the path"
+            "make a copy with --copy-to FOLDER, or check the path"
         )
     if copy_to is not None and reuse and (copy_to / SETTINGS).is_file():
         return ModelFolder.open(copy_to)
@@ -54,11 +54,10 @@ def open_writable(model: str, copy_to: Path | None, *, has: str | None = None, r
 
 @contextmanager
 def run_folder(named: Path | None, model: Path, purpose: str, *, keep: bool = False) -> Iterator[Path]:
-    """Where a run keeps its checkpoints: ``named``, or a folder beside the model that goes when the run is complete.
+    """The folder for checkpoints: ``named``, or one beside the model that is deleted when the run is complete.
 
-    After an error or an interruption it stays if there is a checkpoint or a language's outcome in it, and the same run
-    goes on from that.
-    With ``keep`` another process takes care of it.
+    After an error or interruption it is kept if it holds a checkpoint or a language's result, to resume the run.
+    With ``keep`` another process deletes it.
     """
     if named is not None:
         yield named
@@ -72,7 +71,7 @@ def run_folder(named: Path | None, model: Path, purpose: str, *, keep: bool = Fa
         yield folder
     except BaseException:
         if any(any(folder.rglob(name)) for name in ("checkpoint-*", "installed.json")):
-            note(f"note: the run stays in {folder}; the same command goes on from its last checkpoint")
+            note(f"note: the run is kept in {folder}; run the same command to resume from its last checkpoint")
         else:
             shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -1,7 +1,4 @@
-"""What may go wrong while a verb runs, as one line on standard error and an exit code. Never a traceback for it.
-
-A traceback remains for one thing: an error in this library that nobody foresaw.
-"""
+"""Turns expected errors into one line on standard error and an exit code; only bugs show a traceback."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE, likewise
 
 
 def note(message: str) -> None:
-    """One line on standard error, control characters made harmless."""
+    """Print one line on standard error, with control characters replaced."""
     from retrieveall.cli.render.marks import visible
 
     typer.echo(visible(" ".join(message.split())), err=True)
@@ -28,7 +25,7 @@ def note(message: str) -> None:
 
 @contextmanager
 def guard() -> Iterator[None]:
-    """Turn the errors of this library, of the operating system and of the keyboard into ``typer.Exit``."""
+    """Turn errors of this library, operating system errors and interrupts into ``typer.Exit``."""
     from retrieveall.errors import RetrieveAllError
 
     try:
@@ -40,7 +37,7 @@ def guard() -> Iterator[None]:
     except KeyboardInterrupt:
         note("interrupted")
         raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, closed the pipe
         close_quietly()
         raise typer.Exit(BROKEN_PIPE) from None
     except OSError as error:
@@ -51,7 +48,7 @@ def guard() -> Iterator[None]:
 
 
 def close_quietly() -> None:
-    """Flush standard output, or let go of what can no longer be written: the interpreter would complain at exit."""
+    """Flush standard output; discard what can no longer be written, which would raise at interpreter exit."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""``retrieveall index``: a knowledge base from the training sentences of a corpus."""
+"""``retrieveall index``: build a knowledge base from training sentences."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ __all__ = ["index"]
 
 
 def index(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder of {language}/train.tsv and the like.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder with {language}/train.tsv files.")],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="FOLDER", file_okay=False, help="The folder to write; replaces an index."),
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", file_okay=False, help="The folder to write; an existing index is replaced."
+        ),
     ],
     languages: Languages = None,
     encoder: Annotated[
-        str, typer.Option(help="'ngram', or the name of a sentence-transformers model (extra 'encoders').")
+        str, typer.Option(help="'ngram' or a sentence-transformers model (extra 'encoders').")
     ] = "ngram",
     threads: Threads = None,
 ) -> None:
     """Index the training sentences of a corpus as a knowledge base.
 
-    The folder changes as a whole when everything is ready, or not at all.
+    The folder changes only when everything is done.
     """
     wanted = split_list(languages, "--languages")
     use_threads(threads)
@@ -48,7 +50,7 @@ def index(
 
 
 def _check_target(out: Path) -> None:
-    """Refuse, before any work, a folder that holds something else."""
+    """Reject a folder that holds something else, before any work."""
     from retrieveall.errors import InputError
 
     ours = ("encoder", ".staging")

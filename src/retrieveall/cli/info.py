@@ -1,4 +1,4 @@
-"""``retrieveall info``: what a model folder holds, from its small files alone. Loads neither torch nor weights."""
+"""``retrieveall info``: describe a model folder without loading torch or weights."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["info"]
 
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model, a folder or a hub id.")] = "mini",
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verify: Verify = True,
 ) -> None:
-    """Show a model: its languages, labels, backbone, knowledge, and what its adapters scored."""
+    """Show a model's languages, labels, backbone, knowledge and adapter scores."""
     from retrieveall.model_folder import ModelFolder
 
     facts = describe(ModelFolder.open(model, verify=verify))
@@ -35,7 +35,7 @@ def info(
 
 
 def describe(folder: ModelFolder) -> dict[str, Any]:
-    """Everything that is shown, as plain data.
+    """All information shown, as plain data.
 
     Raises:
         ModelFolderError: a card, a weights file or the knowledge is malformed.
@@ -54,14 +54,14 @@ def describe(folder: ModelFolder) -> dict[str, Any]:
         "backbone": _backbone(folder),
         "template": config.prompt.template,
         "encoder": config.retrieval.encoder,
-        "decoder": {"kind": config.decoder.kind, "attention": config.decoder.attention},
+        "decoder": config.decoder.model_dump(mode="json", exclude={"tag_tokens"}),
         "knowledge": _knowledge(folder),
         "adapters": {language: _card(pool, language) for language in folder.languages()},
     }
 
 
 def _backbone(folder: ModelFolder) -> dict[str, Any]:
-    """Path and number of parameters; the number from the headers of the weights, where they lie in the folder."""
+    """Path and number of parameters, counted from the headers of weights inside the model folder."""
     from retrieveall.storage import check_safetensors, safe_join
 
     settings = folder.config.backbone
@@ -76,7 +76,7 @@ def _backbone(folder: ModelFolder) -> dict[str, Any]:
 
 
 def _knowledge(folder: ModelFolder) -> dict[str, int]:
-    """Training sentences of each language."""
+    """Number of training sentences per language."""
     base = folder.knowledge()
     return {language: len(base.sentences(language)) for language in base.languages}
 
@@ -90,6 +90,11 @@ def _card(pool: Any, language: str) -> dict[str, Any]:
         "data": dict(card.data),
         "scores": dict(card.scores),
     }
+
+
+def _decoder(settings: dict[str, Any]) -> str:
+    """The decoder kind first, then its other settings by name."""
+    return ", ".join(str(value) if name == "kind" else f"{name} {value}" for name, value in settings.items())
 
 
 def _print(facts: dict[str, Any]) -> None:
@@ -110,7 +115,7 @@ def _print(facts: dict[str, Any]) -> None:
             name + (f" ({definition})" if definition else "") for name, definition in facts["labels"].items()
         ),
         "template": facts["template"],
-        "decoder": f"{facts['decoder']['kind']}, {facts['decoder']['attention']} attention",
+        "decoder": _decoder(facts["decoder"]),
         "encoder": facts["encoder"],
     }
     grid = Table.grid(padding=(0, 2))

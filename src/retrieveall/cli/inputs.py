@@ -1,7 +1,7 @@
-"""Where the texts of ``extract`` come from: arguments, a file, a folder or standard input, one document at a time.
+"""The input texts of ``extract``: arguments, a file, a folder or standard input, one document at a time.
 
-Knows lines and JSON objects, no model. Offsets refer to the text as it is handed on: a line without its ending, or
-with ``whole_file`` the file without a byte-order mark.
+Offsets refer to the document's text: a line without its line ending, or with ``whole_file`` the file without a
+byte-order mark.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["Document", "Reader", "batches", "from_arguments"]
 
 _JSONL = (".jsonl", ".ndjson")
 _SUFFIXES = (".txt", *_JSONL)
-_MAX_FILE = 40 * 2**20  # bytes of a document: so many characters of up to four bytes
+_MAX_FILE = 40 * 2**20  # bytes of a document: that many characters of up to four bytes
 _BATCH_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text and the fields that came with it; ``size`` is the bytes it took in its file, for progress."""
+    """A text and its other JSON fields; ``size`` is its length in the file in bytes, for progress."""
 
     text: str
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Document:
 
 
 def from_arguments(texts: Sequence[str]) -> Iterator[Document]:
-    """The texts of the command line.
+    """The texts given on the command line.
 
     Raises:
         InputError: an argument that is not UTF-8.
@@ -52,12 +52,12 @@ def from_arguments(texts: Sequence[str]) -> Iterator[Document]:
 
 
 class Reader:
-    """The documents of a file, of a folder's ``.txt`` and ``.jsonl`` files in order of their names, or of ``-``.
+    """The documents of a file, of a folder's ``.txt`` and ``.jsonl`` files sorted by name, or of ``-``.
 
-    Documents of a folder carry the field ``"source"``, ``name:line``, unless they have one of their own.
+    Documents of a folder get the field ``"source"``, ``name:line``, unless they have one.
 
     Raises:
-        DataError: nothing there to read.
+        DataError: no readable input.
     """
 
     def __init__(self, path: str, *, format: InputFormat = InputFormat.auto, whole_file: bool = False) -> None:
@@ -71,7 +71,7 @@ class Reader:
 
     @property
     def size(self) -> int | None:
-        """Bytes of all files; None for a stream or where compression hides it."""
+        """Total bytes of all files; None for a stream or compressed files."""
         if self.stdin or any(plain_name(file) != file.name for file in self.files):
             return None
         return sum(file.stat().st_size for file in self.files if file.is_file())
@@ -128,9 +128,9 @@ class Reader:
 
 
 def batches(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
-    """Documents in lists of at most ``size``, and of about a million characters at most.
+    """Documents in lists of at most ``size`` items and about a million characters.
 
-    What was read before an error is handed on first, so that every line before a broken one is answered.
+    Documents read before an error are yielded first, so that every line before a broken one gets a prediction.
     """
     batch: list[Document] = []
     characters = 0
@@ -159,7 +159,7 @@ def _read_jsonl(lines: Iterable[Line]) -> Iterator[tuple[Line, Document]]:
     where = ""
     for line in lines:
         where = line.file
-        for text in read_jsonl_texts([line]):  # none for a blank line
+        for text in read_jsonl_texts([line]):  # None for a blank line
             empty = False
             yield line, Document(text, json.loads(line.text), len(line.text.encode()) + 1)
     if empty:
@@ -167,7 +167,7 @@ def _read_jsonl(lines: Iterable[Line]) -> Iterator[tuple[Line, Document]]:
 
 
 def _sniff(lines: Iterator[Line]) -> tuple[InputFormat, Iterator[Line]]:
-    """JSONL if the first line that is not blank is an object with ``"text"``, text otherwise."""
+    """JSONL if the first non-blank line is an object with ``"text"``, text otherwise."""
     head: list[Line] = []
     for line in lines:
         head.append(line)
@@ -200,9 +200,7 @@ def _decode(data: bytes, name: str) -> str:
     if not data:
         raise DataError(f"{name}: expected a text, got an empty file")
     if len(data) > _MAX_FILE:
-        raise DataError(
-            f"{name}: expected a document of at most {_MAX_FILE:,} bytes; leave out --whole-file or split it"
-        )
+        raise DataError(f"{name}: expected a document of at most {_MAX_FILE:,} bytes; omit --whole-file or split it")
     if b"\0" in data:
         raise DataError(f"{name}: expected text, got binary data (a NUL byte); check that this is a text file")
     try:
@@ -218,7 +216,7 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _check_length(text: str, where: str) -> None:
-    """The pipeline's own check, where file and line can still be named."""
+    """The same check as in the pipeline, but naming file and line."""
     if len(text) > _MAX_CHARACTERS:
         raise DataError(
             f"{where}: expected a text of at most {_MAX_CHARACTERS:,} characters, got {len(text):,}; split the document"

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and what they do before any library is loaded."""
+"""Options shared by several commands, and their effects before any library is loaded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class InputFormat(StrEnum):
-    """How a file or stream of texts is read; ``auto`` goes by the suffix, then by the first line."""
+    """Format of a file or stream of texts; ``auto`` decides by suffix, then by the first line."""
 
     auto = "auto"
     text = "text"
@@ -35,11 +35,11 @@ class InputFormat(StrEnum):
 
 Model: TypeAlias = Annotated[
     str,
-    typer.Option("--model", "-m", help="A shipped model by name, a model folder, or a hub id such as owner/model."),
+    typer.Option("--model", "-m", help="Name of a shipped model, a model folder, or a hub id such as owner/model."),
 ]
 ModelFolderPath: TypeAlias = Annotated[
     str,
-    typer.Option("--model", "-m", help="The folder to change; with --copy-to also a shipped model or hub id."),
+    typer.Option("--model", "-m", help="The model folder to change; with --copy-to also a shipped model or hub id."),
 ]
 CopyTo: TypeAlias = Annotated[
     Path | None,
@@ -49,8 +49,8 @@ Threads: TypeAlias = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="CPU threads of the model; torch's own choice by default. Where another process keeps a core busy, "
-        "fewer are faster: two OpenMP threads that wait for each other can be much slower than one.",
+        help="CPU threads; torch's default if not set. On a busy machine fewer can be faster: two OpenMP threads "
+        "that wait for each other can be much slower than one.",
     ),
 ]
 Server: TypeAlias = Annotated[
@@ -58,33 +58,33 @@ Server: TypeAlias = Annotated[
     typer.Option(
         "--server",
         metavar="URL",
-        help="Run the model at this server, such as http://localhost:8000 (vLLM, SGLang); its key, if it asks for "
-        "one, in the environment variable RETRIEVEALL_API_KEY.",
+        help="Run the model on this server, such as http://localhost:8000 (vLLM, SGLang); an API key is read from "
+        "the environment variable RETRIEVEALL_API_KEY.",
     ),
 ]
 BatchSize: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Texts that are read and predicted together; 1 answers every line at once.")
+    int, typer.Option(min=1, help="Texts read and predicted together; 1 prints every result immediately.")
 ]
 Verify: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--verify/--no-verify",
-        help="Compare the model's files with their checksums, or only with their sizes.",
+        help="Check the checksums of the model's files, or only their sizes.",
     ),
 ]
 Languages: TypeAlias = Annotated[
     str | None,
-    typer.Option("--languages", help="Only these, separated by commas: de,en.", show_default="all"),
+    typer.Option("--languages", help="Only these languages, comma-separated: de,en.", show_default="all"),
 ]
 
 
 def use_threads(threads: int | None) -> None:
-    """Limit the threads of torch, OpenMP and what else computes; call it before any of them is imported."""
+    """Limit the threads of torch, OpenMP and BLAS; call it before any of them is imported."""
     if threads is None:
         return
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ[name] = str(threads)
-    if "torch" in sys.modules:  # too late for the environment
+    if "torch" in sys.modules:  # already imported: environment variables have no effect
         sys.modules["torch"].set_num_threads(threads)
 
 
@@ -92,7 +92,7 @@ def split_list(value: str | None, option: str) -> list[str] | None:
     """The items of ``a,b,c``; None stays None.
 
     Raises:
-        typer.BadParameter: there is no item.
+        typer.BadParameter: the list is empty.
     """
     if value is None:
         return None

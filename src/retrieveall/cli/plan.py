@@ -1,4 +1,4 @@
-"""``retrieveall plan``: what training and running a backbone will take, before anything is downloaded or loaded."""
+"""``retrieveall plan``: estimate memory and time of training and inference; downloads and loads nothing."""
 
 from __future__ import annotations
 
@@ -38,44 +38,43 @@ def plan(
             "--data",
             "-d",
             metavar="DATA",
-            help="A folder of {language}/train.tsv and the like, or a model, whose knowledge stands for it.",
+            help="A folder with {language}/train.tsv files, or a model whose knowledge is used instead.",
         ),
     ] = None,
     gpu: Annotated[
         str | None,
         typer.Option(
-            help="Estimate the time on this one: h200, h100, h100-pcie, a100, a100-40, l40s, l4, a10, rtx4090, rtx3090."
+            help="Estimate times on this GPU: h200, h100, h100-pcie, a100, a100-40, l40s, l4, a10, rtx4090, rtx3090."
         ),
     ] = None,
     decoder: Annotated[
-        DecoderName | None, typer.Option(help="Of CONFIG, tagging by default; a model folder has its own.")
+        DecoderName | None,
+        typer.Option(help="Decoder settings of CONFIG to use, tagging by default; a model folder has its own."),
     ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
-            "--backbone", "-b", metavar="FOLDER", help="The local backbone: its tokenizer counts, its shape is used."
+            "--backbone", "-b", metavar="FOLDER", help="A local backbone, for its tokenizer and architecture."
         ),
     ] = None,
     languages: Languages = None,
     change: Set = None,
     quantization: Annotated[
-        str | None, typer.Option(metavar="none|4bit", help="As in backbone.quantization; by default that of CONFIG.")
+        str | None, typer.Option(metavar="none|4bit", help="backbone.quantization; default: as in CONFIG.")
     ] = None,
     utilisation: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="The share of the GPU's peak that is reached.")
+        float, typer.Option(min=0.01, max=1.0, help="Assumed share of the GPU's peak throughput.")
     ] = 0.35,
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Estimate parameters, memory, tokens and time of a run. Loads no weights.
 
-    Times are for one GPU at the stated share of its peak, memory is without
-    what driver and allocator take: leave a tenth of the card free.
+    Times are for one GPU at the given share of its peak. Memory excludes
+    driver and allocator overhead: leave a tenth of the card free.
     """
     wanted = split_list(languages, "--languages")
     if wanted and data is None:
-        raise typer.BadParameter(
-            "chooses among the languages of a corpus; name it with --data", param_hint="--languages"
-        )
+        raise typer.BadParameter("selects languages of a corpus; give the corpus with --data", param_hint="--languages")
     from retrieveall.planning import find_gpu, make_plan
 
     chosen = find_gpu(gpu) if gpu is not None else None
@@ -101,7 +100,7 @@ def plan(
 def _subject(
     name: str, decoder: DecoderName | None, backbone: str | None, change: list[str] | None, labels: list[LabelConfig]
 ) -> tuple[ModelConfig, Architecture, TrainingConfig, Path | None]:
-    """Settings, shape, training, and the local folder of the backbone if there is one."""
+    """Model settings, architecture, training settings, and the backbone's local folder if there is one."""
     from retrieveall.backbones import Architecture, find_preset, preset_names
     from retrieveall.errors import ConfigError
     from retrieveall.model_folder import SETTINGS, shipped_models
@@ -137,7 +136,9 @@ def _of_folder(
         preset = find_preset(name)
         if preset is not None and preset.model["backbone"]["path"] == named:
             return settings, preset.architecture, read_training(name, change, settings.decoder.kind), None
-    raise ConfigError(f"expected a local copy of the backbone {named[:200]!r} to know its shape; give it as --backbone")
+    raise ConfigError(
+        f"expected a local copy of the backbone {named[:200]!r} for its architecture; give it with --backbone"
+    )
 
 
 def _quantized(settings: ModelConfig, value: str) -> ModelConfig:
@@ -150,7 +151,7 @@ def _quantized(settings: ModelConfig, value: str) -> ModelConfig:
 def _corpus(
     data: str | None, languages: Sequence[str] | None
 ) -> tuple[dict[str, Sequence[Sentence]] | None, list[LabelConfig]]:
-    """Training sentences by language, of a corpus or of a model's knowledge, and their labels."""
+    """Training sentences by language, from a corpus or a model's knowledge, and their labels."""
     from retrieveall.cli.corpora import find_split, read_split
     from retrieveall.config import LabelConfig
     from retrieveall.errors import LanguageError
@@ -176,9 +177,9 @@ def _corpus(
 def _counter(folder: Path | None, settings: ModelConfig) -> TokenCounter | None:
     if folder is None or not (folder / "tokenizer.json").is_file():
         return None
-    from retrieveall.planning import local_counter
+    from retrieveall.planning import CodecCounter
 
-    return local_counter(folder, settings)
+    return CodecCounter(folder, settings)
 
 
 def _print(plan: Plan) -> None:
@@ -214,7 +215,7 @@ def _memory_rows(plan: Plan) -> list[tuple[str, str]]:
         (f"  {plan.adapters} adapter{plural}", f"{_gb(one.optimiser)} with gradients and optimiser"),
         (
             "  activations",
-            f"{_gb(one.activations)} {kept} checkpointing, at {plan.batch_size} rows of {plan.longest_row:,} tokens "
+            f"{_gb(one.activations)} {kept} checkpointing, at {plan.batch_size} rows of {plan.row_length:,} tokens "
             f"(with {_gb(one.with_checkpointing)}, without {_gb(one.without_checkpointing)})",
         ),
         ("  logits", _gb(one.logits)),
@@ -253,7 +254,7 @@ def _time_rows(plan: Plan) -> list[tuple[str, str]]:
         f"inference {'fits' if runs else 'does not fit'}; "
     )
     if plan.seconds_per_epoch is None:
-        return [("gpu", f"{card}how long it takes depends on the corpus: --data")]
+        return [("gpu", f"{card}times need a corpus: --data")]
     assert plan.seconds_of_training is not None
     assert plan.sentences_per_second is not None
     return [

@@ -1,4 +1,4 @@
-"""Bars on standard error, and only where a person looks at it. Knows counts, not what is counted."""
+"""Progress bars on standard error, only on a terminal."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 __all__ = ["Advance", "Stage", "bar", "is_terminal", "stages"]
 
 Advance: TypeAlias = Callable[[int, int], None]
-"""Called with the steps just done, and the items (texts, sentences) among them."""
+"""Called with the steps just done and the number of items (texts, sentences) among them."""
 
 Stage: TypeAlias = Callable[[str, int, "int | None"], None]
-"""Called with what is being done, how many are done, and how many there are where that is known."""
+"""Called with a description, the number done, and the total or None."""
 
 
 def is_terminal(stream: object) -> bool:
-    """Whether a person sees what is written to ``stream``."""
+    """Whether ``stream`` is a terminal."""
     isatty = getattr(stream, "isatty", None)
     return bool(isatty is not None and isatty())
 
 
 @contextmanager
 def bar(description: str, total: int | None, *, unit: str, shown: bool = True) -> Iterator[Advance]:
-    """A bar over ``total`` steps (a pulse where None), which also counts ``unit``."""
+    """A bar over ``total`` steps (indeterminate if None) that also counts ``unit``."""
     if not shown or not is_terminal(sys.stderr):
         yield lambda steps, items: None
         return
@@ -45,9 +45,9 @@ def bar(description: str, total: int | None, *, unit: str, shown: bool = True) -
 
 @contextmanager
 def stages(*, unit: str) -> Iterator[Stage]:
-    """One bar after the other: a stage ends when all of it is done, or the next one begins.
+    """One bar per stage; a stage ends when it is complete or the next one begins.
 
-    Between stages nothing is drawn, so that a library with a bar of its own has the terminal for itself.
+    Nothing is drawn between stages, so that other libraries' bars do not clash.
     """
     if not is_terminal(sys.stderr):
         yield lambda what, done, total: None

@@ -1,4 +1,4 @@
-"""``retrieveall remove-language``: a language out of a model folder, and nothing else changed."""
+"""``retrieveall remove-language``: remove a language from a model folder without changing the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def remove_language(
 ) -> None:
     """Remove a language's adapter and knowledge from a model folder.
 
-    The files of all other languages stay as they are, byte by byte.
+    Files of other languages are not touched.
     """
     from retrieveall.cli.folders import open_writable
 

@@ -1,4 +1,4 @@
-"""``retrieveall train``: a model folder from a corpus, or new adapters for one that exists."""
+"""``retrieveall train``: train a model from a corpus, or new adapters for an existing model."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from retrieveall.cli.training_options import (
 if TYPE_CHECKING:
     from retrieveall.backbones import DecoderKind
     from retrieveall.config import ModelConfig, TrainingConfig
-    from retrieveall.training.run import LanguageData
+    from retrieveall.training import LanguageData
 
 __all__ = ["train"]
 
 
 def train(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="A folder of {language}/train.tsv, validation.tsv and the like.")
+        Path, typer.Argument(metavar="DATA", help="A folder with {language}/train.tsv and validation.tsv files.")
     ],
     out: Annotated[
         Path,
@@ -43,22 +43,22 @@ def train(
             "-o",
             metavar="FOLDER",
             file_okay=False,
-            help="The model folder: made if it is not there, else its adapters of these languages are trained anew.",
+            help="The model folder: created if missing; otherwise its adapters of these languages are replaced.",
         ),
     ],
     backbone: Annotated[
         str | None,
         typer.Option(
-            "--backbone", "-b", help="For a new model: a local model, which is copied in, or a hub id, which is not."
+            "--backbone", "-b", help="For a new model: a local model, which is copied, or a hub id, which is not."
         ),
     ] = None,
     copy_backbone: Annotated[
-        bool, typer.Option(help="Copy a local backbone into the new model, or refer to it by its path.")
+        bool, typer.Option(help="Copy a local backbone into the new model, or store its path.")
     ] = True,
     settings: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="For a new model: its retrieveall.yaml; without it, the labels are those of DATA."
+            metavar="FILE", help="For a new model: its retrieveall.yaml; by default the labels are taken from DATA."
         ),
     ] = None,
     languages: Languages = None,
@@ -70,24 +70,24 @@ def train(
     ray: Annotated[
         bool,
         typer.Option(
-            "--ray", help="Train each language as a job of its own on Ray: the cluster at RAY_ADDRESS, or this machine."
+            "--ray", help="Train each language as a separate Ray job: on the cluster at RAY_ADDRESS, or locally."
         ),
     ] = False,
 ) -> None:
-    """Train one adapter for each language over one frozen backbone, all in one run.
+    """Train one LoRA adapter per language on a frozen backbone, all in one run.
 
-    Interrupted and called again, it goes on from the last checkpoint and ends
-    with the same weights. Several GPUs or machines: start it with accelerate
-    launch or torchrun, see docs/scaling.md.
+    Run the command again after an interruption: it resumes from the last
+    checkpoint and ends with the same weights. For several GPUs or machines,
+    start it with accelerate launch or torchrun; see docs/scaling.md.
     """
     if settings is not None and decoder is not None:
-        raise typer.BadParameter(f"{settings} says it already; leave one of them out", param_hint="--decoder")
+        raise typer.BadParameter(f"{settings} already sets it; remove one of them", param_hint="--decoder")
     wishes = read_model_settings(config, decoder)
     training = read_training(config, change, _kind(out, settings, decoder))
     wanted = split_list(languages, "--languages")
     use_threads(threads)
     from retrieveall.cli.folders import run_folder
-    from retrieveall.training.installed import check_installed
+    from retrieveall.training import check_installed
 
     check_installed()
     with stages(unit="sentences") as progress:
@@ -95,9 +95,9 @@ def train(
         from retrieveall.training.parallel import Processes
         from retrieveall.training.run import train as fit
 
-        processes = Processes.join()  # of a launcher; without one, this process alone
+        processes = Processes.join()  # set by a launcher; without one, a single process
         if ray and processes.count > 1:
-            raise typer.BadParameter("Ray starts the processes itself; run it without a launcher", param_hint="--ray")
+            raise typer.BadParameter("Ray starts its own processes; run it without a launcher", param_hint="--ray")
         with processes.main_first():
             if processes.main:
                 _prepare(out, _New(backbone, copy_backbone, settings, wishes), corpora, progress)
@@ -121,7 +121,7 @@ def _train_pool(out: Path, corpora: Mapping[str, LanguageData], training: Traini
 
     result = train_pool(out, corpora, training, place, RayExecutor(), report=report)
     if result.kept:
-        typer.echo(f"trained before: {', '.join(result.kept)}")
+        typer.echo(f"already trained: {', '.join(result.kept)}")
     for language, why in result.failures.items():
         note(f"error: {language}: {why}")
     typer.echo(f"trained {len(result.scores)} of {len(corpora)} languages in {out}")
@@ -130,7 +130,7 @@ def _train_pool(out: Path, corpora: Mapping[str, LanguageData], training: Traini
 
 
 def _kind(out: Path, settings: Path | None, decoder: DecoderName | None) -> DecoderKind:
-    """The decoder that the training settings are for."""
+    """The decoder kind that the training settings are for."""
     from retrieveall.config import ModelConfig, load_yaml
 
     if settings is not None and not _is_model(out):
@@ -140,7 +140,7 @@ def _kind(out: Path, settings: Path | None, decoder: DecoderName | None) -> Deco
 
 @dataclass(frozen=True)
 class _New:
-    """What was asked for a model that is not there yet. ``wishes`` is part of a retrieveall.yaml, as plain data."""
+    """Options for a new model. ``wishes`` is part of a retrieveall.yaml, as plain data."""
 
     backbone: str | None
     copy: bool
@@ -152,7 +152,7 @@ def _prepare(out: Path, new: _New, corpora: Mapping[str, LanguageData], progress
     if not _is_model(out):
         _create(out, new, corpora, progress)
     elif new.backbone is not None or new.settings is not None:
-        note(f"note: {out} is a model already; its own backbone and settings are used")
+        note(f"note: {out} is an existing model; its own backbone and settings are used")
 
 
 def _is_model(folder: Path) -> bool:
@@ -167,7 +167,7 @@ def _is_model(folder: Path) -> bool:
 def _read(data: Path, languages: list[str] | None, progress: Stage) -> dict[str, LanguageData]:
     from retrieveall.cli.corpora import find_split, read
     from retrieveall.data import find_splits
-    from retrieveall.training.run import LanguageData
+    from retrieveall.training import LanguageData
 
     found = find_splits(data, languages)
     corpora = {}
@@ -184,7 +184,7 @@ def _create(out: Path, new: _New, corpora: Mapping[str, LanguageData], progress:
     from retrieveall.training.run import create_model
 
     if new.backbone is None and new.settings is None and "backbone" not in new.wishes:
-        raise typer.BadParameter(f"a new model needs one, and {out} is none yet", param_hint="--backbone")
+        raise typer.BadParameter(f"required for a new model, and {out} does not exist", param_hint="--backbone")
     config = _settings(new, corpora, out.resolve().name)
     local = Path(new.backbone) if new.backbone is not None and Path(new.backbone).is_dir() else None
     if new.backbone is not None and (local is None or not new.copy):
@@ -194,7 +194,7 @@ def _create(out: Path, new: _New, corpora: Mapping[str, LanguageData], progress:
 
 
 def _settings(new: _New, corpora: Mapping[str, LanguageData], name: str) -> ModelConfig:
-    """Those of the file, or what was asked for with the labels of the training sentences.
+    """The settings from the file, or from the options with the labels of the training sentences.
 
     Raises:
         InputError: no sentence has an entity.

@@ -1,4 +1,4 @@
-"""The settings of a training run from the command line: a YAML file or a backbone's name, and single keys over it."""
+"""Training settings from the command line: a YAML file or a backbone's name, and single overrides."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class DecoderName(StrEnum):
     generation = "generation"
 
 
+_TEMPLATES = {DecoderName.tagging: "plain.v1", DecoderName.generation: "answer.v1"}
+
 Config: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -34,12 +36,12 @@ Config: TypeAlias = Annotated[
 ]
 Decoder: TypeAlias = Annotated[
     DecoderName | None,
-    typer.Option(help="For a new model: read tags in one pass, which is the default, or let the model write."),
+    typer.Option(help="For a new model: tagging in one forward pass (default), or generation."),
 ]
 Set: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="One training setting, such as epochs=2 or lora.rank=8; repeatable."
+        "--set", metavar="KEY=VALUE", help="Override a training setting, such as epochs=2 or lora.rank=8; repeatable."
     ),
 ]
 RunFolder: TypeAlias = Annotated[
@@ -48,13 +50,13 @@ RunFolder: TypeAlias = Annotated[
         "--run",
         metavar="FOLDER",
         file_okay=False,
-        help="Where checkpoints go, and stay; beside the model without it, until the run is complete.",
+        help="Folder to keep checkpoints in; by default beside the model and deleted when the run is complete.",
     ),
 ]
 
 
 def kind_of(model: str | Path | None, decoder: DecoderName | None = None) -> DecoderKind:
-    """The decoder of the run: of the model, where it is one already, else what was asked for, else tags."""
+    """The decoder of the run: of an existing model, else as requested, else tagging."""
     from retrieveall.config import ModelConfig, load_yaml
     from retrieveall.model_folder import SETTINGS, shipped_models
 
@@ -62,14 +64,14 @@ def kind_of(model: str | Path | None, decoder: DecoderName | None = None) -> Dec
         settings = shipped_models().get(str(model), Path(model)) / SETTINGS
         if settings.is_file():
             return load_yaml(ModelConfig, settings).decoder.kind
-    return "generation" if decoder is DecoderName.generation else "tagging"
+    return (decoder or DecoderName.tagging).value
 
 
 def read_model_settings(config: str | None, decoder: DecoderName | None) -> dict[str, Any]:
-    """What ``--config`` with the name of a backbone, and ``--decoder``, say of a new model, as plain data.
+    """The settings that ``--config`` with a backbone's name and ``--decoder`` give a new model, as plain data.
 
     Raises:
-        ConfigError: a wrong key or value in a file of settings.
+        ConfigError: an invalid key or value in a settings file.
     """
     from retrieveall.backbones import find_preset
 
@@ -78,20 +80,16 @@ def read_model_settings(config: str | None, decoder: DecoderName | None) -> dict
         return preset.model_settings(kind_of(None, decoder))
     if decoder is None:
         return {}
-    generates = decoder is DecoderName.generation
-    return {
-        "decoder": {"kind": decoder.value},
-        "prompt": {"template": "answer.v1" if generates else "plain.v1"},
-    }
+    return {"decoder": {"kind": decoder.value}, "prompt": {"template": _TEMPLATES[decoder]}}
 
 
 def read_training(path: str | Path | None, changes: list[str] | None, kind: DecoderKind = "tagging") -> TrainingConfig:
     """The training settings: defaults, then the file, then ``key=value`` in order, the values as in YAML.
 
-    ``path`` may be the name of a backbone, or a file like those; ``kind`` says then for which decoder.
+    ``path`` may be the name of a backbone or a file of that form; ``kind`` then selects the decoder.
 
     Raises:
-        ConfigError: an unknown key, a wrong value, a file that is no YAML; names the file or option.
+        ConfigError: an unknown key, an invalid value, a file that is not YAML; names the file or option.
         typer.BadParameter: a change that is not ``key=value``.
     """
     from retrieveall.backbones import find_preset, preset_names
@@ -133,8 +131,8 @@ def _value(text: str) -> Any:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise typer.BadParameter(f"expected a value as in YAML, got {text[:80]!r}", param_hint="--set") from None
-    if isinstance(value, str):  # YAML 1.1 takes 1e-3 for a string
+        raise typer.BadParameter(f"expected a YAML value, got {text[:80]!r}", param_hint="--set") from None
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
         try:
             return float(value)
         except ValueError:

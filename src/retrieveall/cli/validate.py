@@ -1,4 +1,4 @@
-"""``retrieveall validate``: what a corpus holds and what is wrong with it, as tables and lines of file:line."""
+"""``retrieveall validate``: corpus statistics and problems, with file and line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["validate"]
 
-_WIDTH = 160  # where the output is no terminal
+_WIDTH = 160  # if the output is not a terminal
 
 
 def validate(
@@ -30,16 +30,17 @@ def validate(
             metavar="PATH", help="Files of one corpus, or a folder of {language}/{train,validation,test}.tsv."
         ),
     ],
-    labels: Annotated[str | None, typer.Option(help="The labels that may occur, separated by commas.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Allowed labels, comma-separated.")] = None,
     language: Annotated[
-        str | None, typer.Option("--language", "-l", help="Of the files: zh and ja join tokens without blanks.")
+        str | None,
+        typer.Option("--language", "-l", help="Language of the files: zh and ja join tokens without spaces."),
     ] = None,
-    problems: Annotated[int, typer.Option(min=0, help="Problems of one kind and file to list.")] = 3,
+    problems: Annotated[int, typer.Option(min=0, help="Problems to list per kind and file.")] = 3,
 ) -> None:
     """Check a corpus: sentences, entities per label, ill-formed tags, duplicates, overlap between splits.
 
-    Exits with 1 if there is an error: an unreadable line, a label that may not
-    occur, an id that stands twice. Warnings do no harm.
+    Exits with 1 if there is an error: an unreadable line, a label that is not
+    allowed, a duplicate id. Warnings do not change the exit code.
     """
     from rich.console import Console
 
@@ -62,18 +63,18 @@ def validate(
 
 
 def _corpora(paths: Sequence[str], language: str | None) -> dict[str, Mapping[str, str | Path]]:
-    """Language (or nothing, if unknown) to the files that belong together, by split.
+    """Map language (empty if unknown) to its files by split.
 
     Raises:
-        DataError: a folder without any corpus.
-        typer.BadParameter: a file twice, or folders and files mixed.
+        DataError: a folder without a corpus.
+        typer.BadParameter: a file given twice, or folders mixed with files.
     """
     from retrieveall.data import find_splits
 
     folders = [path for path in paths if Path(path).is_dir()]
     if not folders:
         if len(set(paths)) < len(paths):
-            raise typer.BadParameter("expected every file once", param_hint="PATH")
+            raise typer.BadParameter("a file is given twice", param_hint="PATH")
         return {language or "": {path: path for path in paths}}
     if len(paths) > 1:
         raise typer.BadParameter("expected files, or one folder; check folders one by one", param_hint="PATH")
@@ -111,7 +112,7 @@ def _splits(reports: Mapping[str, CorpusReport]) -> Table:
     table.add_column("entities", overflow="fold")
     for language, report in reports.items():
         for name, split in report.splits.items():
-            if not split.sentences:  # it could not be read, and an error says why
+            if not split.sentences:  # unreadable; the error is already listed
                 continue
             labels = ", ".join(f"{label} {count:,}" for label, count in sorted(split.entities.items()))
             numbers = (
@@ -129,7 +130,7 @@ def _splits(reports: Mapping[str, CorpusReport]) -> Table:
 
 def _overlaps(reports: Mapping[str, CorpusReport]) -> list[str]:
     return [
-        f"overlap: {count:,} sentences of {f'{language} {second}'.strip()} stand in {first} too"
+        f"overlap: {count:,} sentences of {f'{language} {second}'.strip()} also occur in {first}"
         for language, report in reports.items()
         for (first, second), count in report.overlaps.items()
         if count
@@ -137,7 +138,7 @@ def _overlaps(reports: Mapping[str, CorpusReport]) -> list[str]:
 
 
 def _problems(report: CorpusReport, limit: int) -> Iterator[str]:
-    """Every kind of finding of every split: the first of them with file and line, and how many more there are."""
+    """For every split and kind of finding, the first ones with file and line, and the number of others."""
     for name, split in report.splits.items():
         for kind, count in split.findings.items():
             found = [problem for problem in report.problems if problem.split == name and problem.kind == kind]

@@ -1,8 +1,8 @@
-"""CoNLL-style files of two columns, token and tag: in from CoNLL, PAN-X and original WikiANN, out as CoNLL.
+"""CoNLL-style files with two columns, token and tag: reads CoNLL, PAN-X and original WikiANN, writes CoNLL.
 
-Tokens become raw text, tags become character spans. Tokens are joined by one blank; where words are written
-without blanks (Chinese, Japanese, and files that hold single characters of such scripts) they are joined by
-nothing, and the token ``#`` stands for a blank, as in PAN-X. Knows no label set.
+Tokens become raw text, tags become character spans. Tokens are joined by one space. In Chinese, Japanese and files of
+single characters of scripts without spaces, they are joined without spaces, and the token ``#`` is a space, as in
+PAN-X.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = [
 ]
 
 HEAD = 100
-"""Sentences that are looked at to find out how a file is written."""
+"""Sentences used to detect the style of a file."""
 
 SPACE_TOKEN = "#"
-"""What stands for a blank among tokens that are joined by nothing."""
+"""The token for a space in text joined without spaces."""
 
 _UNSPACED_LANGUAGES = {"zh", "ja"}
 _UNSPACED_SCRIPT = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
@@ -48,7 +48,7 @@ _BLANKS = re.compile(r"[ \t]+")
 
 @dataclass(frozen=True, slots=True)
 class TaggedSentence:
-    """Parallel tokens, tags and the line numbers they stand on."""
+    """Parallel tokens, tags and line numbers."""
 
     tokens: tuple[str, ...]
     tags: tuple[str, ...]
@@ -58,10 +58,10 @@ class TaggedSentence:
 
 @dataclass(frozen=True, slots=True)
 class FileStyle:
-    """What the first sentences of a file tell about all of it.
+    """The style of a file, from its first sentences.
 
-    ``prefix`` is the language of ``en:token`` files; ``scheme`` is given or detected; ``accepts`` is the
-    scheme whose letters may occur: a detected scheme is a guess, which later sentences may contradict.
+    ``prefix`` is the language of ``en:token`` files; ``scheme`` is given or detected; ``accepts`` is the scheme whose
+    letters are accepted, since later sentences may contradict a detected scheme.
     """
 
     unspaced: bool
@@ -71,7 +71,7 @@ class FileStyle:
 
 
 def looks_like_conll(line: str) -> bool:
-    """Whether a line is a token with a well-formed tag, in two columns."""
+    """Whether a line has two columns, a token and a well-formed tag."""
     try:
         split_tag(_columns(line)[1])
     except (ValueError, InputError):
@@ -83,8 +83,8 @@ def read_tagged(lines: Iterable[Line], report: Report = fail) -> Iterator[Tagged
     """The sentences of a CoNLL-style file; blank lines and ``-DOCSTART-`` end a sentence.
 
     Args:
-        lines: of the file.
-        report: gets the error of a malformed line; if it returns, the line is left out and reading goes on.
+        lines: lines of the file.
+        report: called with the error of a malformed line; if it returns, the line is skipped.
 
     Raises:
         DataError: a line that is not a token and a tag; names file and line.
@@ -125,12 +125,12 @@ def _columns(line: str) -> tuple[str, str]:
             f"awk 'NF {{ print $1 \"\\t\" $NF; next }} {{ print }}'"
         )
     if not parts[0].strip():
-        raise ValueError("expected a token before the tag, got none; remove the line or write the token")
+        raise ValueError("expected a token before the tag, got none; remove the line or add the token")
     return parts[0], parts[1]
 
 
 def is_unspaced(language: str | None) -> bool:
-    """Whether a language joins its tokens by nothing: Chinese and Japanese, but not romanised Min Nan."""
+    """Whether a language joins tokens without spaces: Chinese and Japanese, but not romanised Min Nan."""
     if language is None:
         return False
     base = language.lower().replace("_", "-")
@@ -140,10 +140,10 @@ def is_unspaced(language: str | None) -> bool:
 def detect_style(
     sentences: Sequence[TaggedSentence], *, language: str | None = None, scheme: Scheme | None = None
 ) -> FileStyle:
-    """Settle how a file is written from its first sentences, unless the caller knows.
+    """Detect the style of a file from its first sentences, where the caller has not given it.
 
-    Tokens count as unspaced if at least half of them are single characters of a script without blanks, and no
-    token holds several.
+    Tokens are joined without spaces if at least half of them are single characters of a script without spaces and no
+    token holds several of them.
     """
     prefix = _common_prefix(sentences)
     skip = len(prefix) + 1 if prefix else 0
@@ -156,7 +156,7 @@ def detect_style(
 def with_style(
     sentences: Iterator[TaggedSentence], *, language: str | None = None, scheme: Scheme | None = None
 ) -> Iterator[tuple[TaggedSentence, FileStyle]]:
-    """Each sentence with the style of its file, which the first ``HEAD`` sentences settle; those are held."""
+    """Each sentence with the style of its file, detected from the first ``HEAD`` sentences, which are buffered."""
     head = list(islice(sentences, HEAD))
     style = detect_style(head, language=language, scheme=scheme)
     for sentence in chain(head, sentences):
@@ -182,8 +182,7 @@ def to_sentence(tagged: TaggedSentence, style: FileStyle, *, language: str | Non
     """Join tokens into text and turn tags into character spans.
 
     Raises:
-        DataError: a tag that the scheme does not have, a token without the prefix of the file; names file and
-            line.
+        DataError: a tag outside the scheme, a token without the prefix of the file; names file and line.
     """
     tokens = _without_prefix(tagged, style.prefix) if style.prefix else tagged.tokens
     if style.unspaced:
@@ -220,14 +219,14 @@ def _without_prefix(tagged: TaggedSentence, prefix: str) -> tuple[str, ...]:
 def write_conll(sentences: Iterable[Sentence], target: Path | IO[str], scheme: Scheme = "iob2") -> int:
     """Write ``token<TAB>tag`` lines with the words of ``segment``, a blank line after each sentence.
 
-    White space is kept, as the token ``#``, for Chinese and Japanese; elsewhere the file does not tell where
-    words were written together. A sentence without words is left out.
+    For Chinese and Japanese, white space is kept as the token ``#``; elsewhere the original spacing is lost. A sentence
+    without words is skipped.
 
     Returns:
-        the number of sentences written.
+        The number of sentences written.
 
     Raises:
-        DataError: an entity that begins or ends inside of a word; a file that cannot be written.
+        DataError: an entity that begins or ends inside a word; a file that cannot be written.
     """
     count = 0
     with open_output(target) as stream:

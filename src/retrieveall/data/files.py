@@ -1,7 +1,7 @@
-"""Lines out of corpus files, and files written whole or not at all. Knows UTF-8, not what lines mean.
+"""Streams lines of UTF-8 corpus files and writes files atomically.
 
-Plain, ``.gz`` and ``.xz`` files, and the members of ``.tar.gz`` archives, as streams: no file is ever in
-memory whole, and no archive is unpacked to disk.
+Reads plain, ``.gz`` and ``.xz`` files and members of ``.tar.gz`` archives as streams: no file is held in memory and
+no archive is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from retrieveall.errors import DataError
 __all__ = ["Line", "Report", "Source", "fail", "iter_lines", "iter_member_lines", "open_output", "plain_name"]
 
 MAX_LINE = 64 * 2**20
-"""Bytes of the longest line; a longer one is an error instead of an exhausted memory."""
+"""Maximum bytes of a line; a longer one is an error, to bound memory."""
 
 _DAMAGED = (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, tarfile.TarError)
 _COMPRESSED = {".gz", ".xz"}
@@ -46,12 +46,12 @@ class Line:
 
 
 def fail(error: DataError) -> None:
-    """The report that stops at the first error."""
+    """Raise the error, to stop at the first one."""
     raise error
 
 
 def plain_name(path: Path) -> str:
-    """The name of a file without the suffix of its compression."""
+    """The name of a file without its compression suffix."""
     return path.stem if path.suffix.lower() in _COMPRESSED else path.name
 
 
@@ -60,25 +60,23 @@ def iter_lines(source: Source, report: Report = fail) -> Iterator[Line]:
 
     Args:
         source: a path, or a stream that is left open.
-        report: gets the error of a line that cannot be decoded; if it returns, reading goes on with the next
-            line.
+        report: called with the error of a line that cannot be decoded; if it returns, the line is skipped.
 
     Raises:
-        DataError: missing, damaged or empty file, a directory, broken UTF-8, binary data; names file and
-            line.
+        DataError: missing, damaged or empty file, a directory, invalid UTF-8, binary data; names file and line.
     """
     if not isinstance(source, Path):
         yield from _decode(getattr(source, "buffer", source), _stream_name(source), report)
         return
     if source.is_dir():
-        raise DataError(f"{source}: expected a file, got a directory; name one of its files")
+        raise DataError(f"{source}: expected a file, got a directory; give one of its files")
     try:
         with _open(source) as stream:
             yield from _decode(stream, str(source), report)
     except FileNotFoundError:
         raise DataError(f"{source}: expected a file, found none; check the path") from None
     except _DAMAGED as error:
-        raise DataError(f"{source}: the archive is damaged or cut off ({error}); fetch it again") from None
+        raise DataError(f"{source}: the archive is damaged or truncated ({error}); download it again") from None
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror or error})") from None
 
@@ -103,7 +101,7 @@ def iter_member_lines(archive: Path, names: frozenset[str], report: Report = fai
     except FileNotFoundError:
         raise DataError(f"{archive}: expected a file, found none; check the path") from None
     except _DAMAGED as error:
-        raise DataError(f"{archive}: the archive is damaged or cut off ({error}); fetch it again") from None
+        raise DataError(f"{archive}: the archive is damaged or truncated ({error}); download it again") from None
     except OSError as error:
         raise DataError(f"{archive}: cannot be read ({error.strerror or error})") from None
     wanted = " or ".join(sorted(names))
@@ -159,7 +157,7 @@ def _decode_line(data: bytes) -> str:
 
 @contextlib.contextmanager
 def open_output(target: Path | IO[str]) -> Iterator[IO[str]]:
-    """A text stream onto ``target``; a path is written beside and renamed: whole, or as it was before.
+    """A text stream that writes ``target``; a path is written to a temporary file and renamed.
 
     Raises:
         DataError: the file cannot be written, for example because the disk is full; names the file.
@@ -168,7 +166,7 @@ def open_output(target: Path | IO[str]) -> Iterator[IO[str]]:
         yield target
         return
     path = target.resolve()
-    # A device or a pipe is written to; renaming a file onto /dev/null would replace it.
+    # Write to a device or pipe directly; renaming a file onto /dev/null would replace it.
     in_place = path.exists() and not path.is_file() and not path.is_dir()
     beside = path if in_place else path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

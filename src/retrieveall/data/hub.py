@@ -1,7 +1,7 @@
-"""Data sets of the Hugging Face hub, by name and configuration, through the package ``datasets``.
+"""Data sets of the Hugging Face hub, by name and configuration, read with the package ``datasets``.
 
-Any data set with a column of tokens and a column of tags will do. No code of a data set is ever run:
-``datasets`` 4 and later load tables only. Knows no label set.
+Supports any data set with a column of tokens and a column of tags. No data set code is run: ``datasets`` 4 and later
+load tables only.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def read_hub(
     """Stream the sentences of one split of a data set.
 
     Args:
-        name: on the hub, such as ``unimelb-nlp/wikiann`` or ``google/xtreme``, or a local folder of tables.
+        name: a hub id such as ``unimelb-nlp/wikiann`` or ``google/xtreme``, or a local folder of tables.
         configuration: such as ``de`` or ``PAN-X.de``.
         split: ``train``, ``validation`` or ``test``.
-        language: of the sentences; by default the last part of the configuration, if that looks like a
+        language: language of the sentences; by default the last component of the configuration, if it looks like a
             language.
         revision: a branch, tag or commit of the data set.
 
     Yields:
-        sentences called ``{language}-{split}-{number}``.
+        Sentences with ids ``{language}-{split}-{number}``.
 
     Raises:
         MissingExtraError: the package ``datasets`` is not installed.
@@ -72,29 +72,29 @@ def read_hub(
 
 @contextmanager
 def quiet_retries() -> Iterator[None]:
-    """The hub's client asks six times in half a minute where there is no network, and tells of each try.
+    """Replace the hub client's warnings about retries by a single one.
 
-    Here it says once that it waits; the error that comes in the end says the rest.
+    Without a network the client tries six times in half a minute and logs each attempt.
     """
     logger = logging.getLogger("huggingface_hub.utils._http")
-    told = _ToldOnce()
-    logger.addFilter(told)
+    once = _WarnOnce()
+    logger.addFilter(once)
     try:
         yield
     finally:
-        logger.removeFilter(told)
+        logger.removeFilter(once)
 
 
-class _ToldOnce(logging.Filter):
-    """Lets the first warning through, in plain words."""
+class _WarnOnce(logging.Filter):
+    """Lets only the first warning through, reworded."""
 
-    _told = False
+    _warned = False
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno >= logging.ERROR:
             return True
-        first, self._told = not self._told, True
-        record.msg, record.args = "the Hugging Face hub was not reached; trying again for up to half a minute", ()
+        first, self._warned = not self._warned, True
+        record.msg, record.args = "the Hugging Face hub is not reachable; retrying for up to half a minute", ()
         return first
 
 
@@ -120,7 +120,7 @@ def _load(name: str, configuration: str | None, split: str, revision: str | None
 
 
 def _columns(features: Mapping[str, Any], where: str) -> tuple[str, str, Sequence[str] | None]:
-    """The names of the two columns, and of the classes where tags are numbers."""
+    """The names of the two columns, and the class names if tags are numbers."""
     tokens = next((column for column in _TOKENS if column in features), None)
     tags = next((column for column in _TAGS if column in features), None)
     if tokens is None or tags is None:
@@ -138,7 +138,7 @@ def _tagged(
     words, values = row[tokens], row[tags]
     try:
         if len(words) != len(values):
-            raise InputError(f"expected one tag a token, got {len(words)} tokens and {len(values)} tags")
+            raise InputError(f"expected one tag per token, got {len(words)} tokens and {len(values)} tags")
         written = tuple(names[value] if names and isinstance(value, int) else str(value) for value in values)
         for tag in written:
             split_tag(tag)

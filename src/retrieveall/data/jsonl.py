@@ -1,8 +1,8 @@
-"""JSONL of raw text with character spans, one object a line. Knows the shape of a line, no label set.
+"""JSONL of raw text with character spans, one object per line.
 
 ``{"text": "…", "entities": [{"start": 0, "end": 5, "label": "PER"}], "language": "en", "id": "…"}``;
-``entities``, ``language`` and ``id`` may be missing, other keys are ignored. Offsets are code points of
-``text``, end exclusive.
+``entities``, ``language`` and ``id`` are optional, other keys are ignored. Offsets are code points of ``text``, end
+exclusive.
 """
 
 from __future__ import annotations
@@ -28,17 +28,16 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def read_jsonl(
     lines: Iterable[Line], *, stem: str, language: str | None = None, report: Report = fail
 ) -> Iterator[tuple[Line, Sentence]]:
-    """The sentences of a JSONL file, each with the line it stands on; blank lines are skipped.
+    """The sentences of a JSONL file, each with its line; blank lines are skipped.
 
     Args:
-        lines: of the file.
-        stem: names the file in the ids of lines that have none.
-        language: of lines that name none.
-        report: gets the error of a malformed line; if it returns, the line is left out and reading goes on.
+        lines: lines of the file.
+        stem: name of the file in generated ids.
+        language: language of lines without one.
+        report: called with the error of a malformed line; if it returns, the line is skipped.
 
     Raises:
-        DataError: not JSON, a wrong type, a span outside of the text, empty, or overlapping; names file and
-            line.
+        DataError: not JSON, a wrong type, a span that is empty, overlapping or outside the text; names file and line.
     """
     for line in lines:
         if not line.text.strip():
@@ -65,10 +64,10 @@ def read_jsonl_texts(lines: Iterable[Line]) -> Iterator[str]:
 
 
 def write_jsonl(sentences: Iterable[Sentence], target: Path | IO[str]) -> int:
-    """Write sentences as JSONL; ``read_jsonl`` gives them back equal.
+    """Write sentences as JSONL, without loss.
 
     Returns:
-        the number of sentences written.
+        The number of sentences written.
 
     Raises:
         DataError: a text with lone surrogates; a file that cannot be written.
@@ -147,7 +146,7 @@ def _entity(item: Any, text: str) -> Entity:
     surface = text[start:end]
     if item.get("text") is not None and item["text"] != surface:
         raise ValueError(
-            f"expected {surface[:40]!r}, which stands at {start} to {end}, got the entity text "
+            f"expected {surface[:40]!r}, the text at {start} to {end}, got the entity text "
             f"{str(item['text'])[:40]!r}; offsets are code points, not bytes"
         )
     return Entity(start, end, label, surface)

@@ -1,6 +1,6 @@
-"""One door to every corpus: files, archives and data sets of the Hugging Face hub as streams of sentences.
+"""Reads every kind of corpus: files, archives and Hugging Face hub data sets as streams of sentences.
 
-Decides which reader a source needs and holds no more than its first sentences in memory. Knows no label set.
+Selects the reader for a source; only its first sentences are held in memory.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from urllib.parse import parse_qsl
 
 from retrieveall.config import check_language
 from retrieveall.data.conll import looks_like_conll, read_tagged, to_sentence, with_style
-from retrieveall.data.files import Line, Report, Source, fail, iter_lines, iter_member_lines, plain_name
+from retrieveall.data.files import Line, Report, fail, iter_lines, iter_member_lines, plain_name
 from retrieveall.data.hub import read_hub
-from retrieveall.data.jsonl import read_jsonl, read_jsonl_texts
+from retrieveall.data.jsonl import read_jsonl
 from retrieveall.data.schemes import SCHEMES, Scheme
 from retrieveall.errors import DataError, InputError, LanguageError
 from retrieveall.types import Sentence
 
-__all__ = ["Format", "Opened", "find_splits", "open_corpus", "read_corpus", "read_texts", "splits_in"]
+__all__ = ["Format", "Opened", "find_splits", "open_corpus", "read_corpus", "splits_in"]
 
 Format: TypeAlias = Literal["auto", "conll", "jsonl", "text"]
 
@@ -46,7 +46,7 @@ _SUFFIXES = (".tsv", ".jsonl", ".conll", ".txt")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A corpus file whose format is known: its lines, and the name that its ids begin with."""
+    """A corpus file with its format, its lines and the prefix of its ids."""
 
     lines: Iterator[Line]
     format: Format
@@ -66,18 +66,17 @@ def read_corpus(
         path: a file (``.tsv``, ``.conll``, ``.jsonl``, ``.txt``, each also as ``.gz`` or ``.xz``); a WikiANN
             archive with its split, ``de.tar.gz?split=train``; or a data set of the Hugging Face hub,
             ``hf://unimelb-nlp/wikiann/de?split=train``.
-        format: ``auto`` goes by the suffix, then by the first line.
-        language: of all sentences that name none themselves; it decides whether tokens are joined by blanks.
+        format: ``auto`` decides by suffix, then by the first line.
+        language: language of sentences without one; it decides whether tokens are joined by spaces.
         scheme: ``auto`` accepts IOB2, IOB1 and BIOES; a named scheme accepts only its own letters.
 
     Yields:
-        sentences with unique ids, the same in every run. Without ids of their own they are called
-        ``{language}-{file}-{number}``.
+        Sentences with unique, reproducible ids; those without an id get ``{language}-{file}-{number}``.
 
     Raises:
-        DataError: a source that cannot be read, or without a sentence; names file and line.
-        InputError: an unknown format or scheme, or a language that is no identifier.
-        MissingExtraError: a hub data set without the package ``datasets``.
+        DataError: a source that cannot be read or has no sentence; names file and line.
+        InputError: an unknown format or scheme, or an invalid language identifier.
+        MissingExtraError: a hub data set, and the package ``datasets`` is not installed.
     """
     if scheme != "auto" and scheme not in SCHEMES:
         raise InputError(f"expected a tag scheme out of auto, {', '.join(SCHEMES)}, got {scheme!r}")
@@ -93,7 +92,7 @@ def read_corpus(
 def open_corpus(
     path: str | Path, *, format: Format = "auto", language: str | None = None, report: Report = fail
 ) -> Opened:
-    """Open a corpus file or a member of an archive and settle its format; the file is read as the lines are.
+    """Open a corpus file or an archive member and detect its format; the file is read lazily.
 
     Raises:
         DataError: a source that cannot be read.
@@ -107,7 +106,7 @@ def open_corpus(
         lines = iter_member_lines(file, _member_names(file, split), report)
         return Opened(lines, "conll" if format == "auto" else format, _stem(split, language))
     if split:
-        raise DataError(f"{file}: expected a .tar.gz archive before '?split=', got another file; leave the split out")
+        raise DataError(f"{file}: expected a .tar.gz archive before '?split=', got another file; remove the split")
     lines = iter_lines(file, report)
     if format == "auto":
         format = _BY_SUFFIX.get(Path(name).suffix.lower(), "auto")
@@ -116,46 +115,23 @@ def open_corpus(
     return Opened(lines, format, _stem(Path(name).stem, language))
 
 
-def read_texts(source: str | Source, *, format: Literal["auto", "text", "jsonl"] = "auto") -> Iterator[str]:
-    """Stream raw texts for extraction: one text a line, or JSONL objects with ``"text"``.
-
-    Args:
-        source: a path or an open stream. Streams are read as lines unless ``format`` says ``jsonl``.
-        format: ``auto`` goes by the suffix. Blank lines are texts in ``text``, and are skipped in ``jsonl``.
-
-    Raises:
-        DataError: a source that cannot be read, empty, not UTF-8, or a line without a text; names file and
-            line.
-        InputError: an unknown format.
-    """
-    if format not in ("auto", "text", "jsonl"):
-        raise InputError(f"expected a format out of auto, text, jsonl, got {format!r}")
-    if isinstance(source, str):
-        source = Path(source)
-    if format == "auto":
-        suffix = Path(plain_name(source)).suffix.lower() if isinstance(source, Path) else ""
-        format = "jsonl" if _BY_SUFFIX.get(suffix) == "jsonl" else "text"
-    lines = iter_lines(source)
-    return read_jsonl_texts(lines) if format == "jsonl" else (line.text for line in lines)
-
-
 def find_splits(root: str | Path, languages: Sequence[str] | None = None) -> dict[str, dict[str, Path]]:
     """Find ``root/{language}/{train,validation,dev,test}.{tsv,jsonl,conll,txt}``, also ``.gz`` and ``.xz``.
 
     Args:
         root: the folder of the corpus.
-        languages: those to find; all by default, in alphabetical order.
+        languages: languages to find; by default all, sorted.
 
     Returns:
-        language to split (``train``, ``validation``, ``test``) to file. ``dev`` counts as ``validation``.
+        Files by language and split (``train``, ``validation``, ``test``). ``dev`` counts as ``validation``.
 
     Raises:
-        DataError: no such folder or language, two files for one split, a link that leads out of ``root``.
-        LanguageError: a requested language that is no identifier.
+        DataError: no such folder or language, two files for one split, a link to outside ``root``.
+        LanguageError: a requested language is not a valid identifier.
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: expected a folder with one folder a language, found none; check the path")
+        raise DataError(f"{root}: expected a folder with one folder per language, found none; check the path")
     if languages is None:
         names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and _is_language(entry.name))
     else:
@@ -173,10 +149,10 @@ def find_splits(root: str | Path, languages: Sequence[str] | None = None) -> dic
 
 
 def splits_in(folder: str | Path) -> dict[str, Path]:
-    """The splits that stand in ``folder`` itself, which may have any name; otherwise as ``find_splits``.
+    """The splits in ``folder`` itself, which may have any name; otherwise as ``find_splits``.
 
     Raises:
-        DataError: two files for one split, a link that leads out of the folder's parent.
+        DataError: two files for one split, a link to outside the folder's parent.
     """
     folder = Path(folder).resolve()
     return _splits_of(folder, folder.parent)
@@ -192,7 +168,7 @@ def _splits_of(folder: Path, root: Path) -> dict[str, Path]:
         if split is None or plain.suffix not in _SUFFIXES or not file.is_file():
             continue
         if not file.resolve().is_relative_to(root):
-            raise DataError(f"{file}: expected a file inside of {root}, got a link that leads out; copy the file")
+            raise DataError(f"{file}: expected a file inside {root}, got a link to outside it; copy the file")
         if split in splits:
             raise DataError(f"{folder}: expected one file for {split}, got {splits[split].name} and {file.name}")
         splits[split] = file

@@ -1,8 +1,7 @@
-"""Tag schemes over word sequences: IOB2, IOB1 and BIOES (also with the letters of BILOU) to spans and back.
+"""Converts tag sequences in IOB2, IOB1 and BIOES (or the letters of BILOU) to spans and back.
 
-Knows tags and positions only: no text, no files, no label set. A span is ``(start, end, label)`` in words,
-end exclusive. Ill-formed sequences decode as ``conlleval`` and seqeval's default do: a tag that continues
-nothing starts a new span.
+A span is ``(start, end, label)`` in words, end exclusive. Ill-formed sequences are decoded as by ``conlleval`` and
+seqeval's default mode: a tag that continues no span starts a new one.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _BILOU = {"L": "E", "U": "S"}
 
 @lru_cache(maxsize=4096)
 def split_tag(tag: str) -> tuple[str, str]:
-    """Split a tag into its prefix and its label; BILOU's ``L`` and ``U`` come back as ``E`` and ``S``.
+    """Split a tag into prefix and label; BILOU's ``L`` and ``U`` become ``E`` and ``S``.
 
     Raises:
         InputError: for anything but ``O`` and ``<prefix>-<label>``.
@@ -67,7 +66,7 @@ def _split(tags: Iterable[str], scheme: Scheme) -> list[tuple[str, str]]:
 
 
 def _continues(pairs: Sequence[tuple[str, str]], i: int) -> bool:
-    """Whether tag ``i`` belongs to the same span as the tag before it, in every scheme."""
+    """Whether tag ``i`` belongs to the same span as the previous tag, in every scheme."""
     if i <= 0 or i >= len(pairs) or pairs[i][0] not in "IE":
         return False
     return pairs[i - 1][0] in "BI" and pairs[i - 1][1] == pairs[i][1]
@@ -77,11 +76,11 @@ def tags_to_spans(tags: Sequence[str], scheme: Scheme = "bioes") -> list[Span]:
     """The spans of a tag sequence, ascending.
 
     Args:
-        tags: one tag a word.
-        scheme: which prefixes may occur. Spans do not depend on it: ``bioes`` reads all three schemes.
+        tags: one tag per word.
+        scheme: which prefixes are allowed. The spans do not depend on it: ``bioes`` reads all three schemes.
 
     Raises:
-        InputError: a malformed tag, or one that the scheme does not have.
+        InputError: a malformed tag, or one outside the scheme.
     """
     pairs = _split(tags, scheme)
     spans: list[Span] = []
@@ -99,11 +98,11 @@ def ill_formed(tags: Sequence[str], scheme: Scheme) -> list[int]:
     """Positions of the tags that break the rules of ``scheme``, ascending; empty for a well-formed sequence.
 
     - iob2: an ``I-`` that continues no span of its label.
-    - iob1: a ``B-`` that does not follow a span of its own label, where an ``I-`` would do.
-    - bioes: an ``I-`` or ``E-`` that continues nothing; a ``B-`` or ``I-`` that nothing continues.
+    - iob1: a ``B-`` that does not follow a span of its label, where ``I-`` is required.
+    - bioes: an ``I-`` or ``E-`` that continues no span; a ``B-`` or ``I-`` that is not continued.
 
     Raises:
-        InputError: a malformed tag, or one that the scheme does not have.
+        InputError: a malformed tag, or one outside the scheme.
     """
     pairs = _split(tags, scheme)
     if scheme == "iob2":
@@ -126,10 +125,10 @@ def _break_iob1(pairs: Sequence[tuple[str, str]]) -> list[int]:
 
 
 def spans_to_tags(spans: Iterable[Span], length: int, scheme: Scheme = "iob2") -> list[str]:
-    """The tags of ``length`` words, the inverse of ``tags_to_spans``; ``bioes`` writes the letters of BIOES.
+    """The tags of ``length`` words, the inverse of ``tags_to_spans``.
 
     Raises:
-        InputError: a span that is empty, outside of the words, or overlaps another; an unknown scheme.
+        InputError: a span that is empty, outside the words, or overlaps another; an unknown scheme.
     """
     if scheme not in _PREFIXES:
         raise InputError(f"expected a tag scheme out of {', '.join(SCHEMES)}, got {scheme!r}")
@@ -138,7 +137,7 @@ def spans_to_tags(spans: Iterable[Span], length: int, scheme: Scheme = "iob2") -
     for start, end, label in sorted(spans):
         if not previous[1] <= start < end <= length:
             raise InputError(
-                f"expected spans without overlap inside of {length} words, got ({start}, {end}, {label!r}) "
+                f"expected spans without overlap inside {length} words, got ({start}, {end}, {label!r}) "
                 f"after {previous}"
             )
         split_tag(f"B-{label}")
@@ -156,10 +155,9 @@ def spans_to_tags(spans: Iterable[Span], length: int, scheme: Scheme = "iob2") -
 
 
 def detect_scheme(tags: Iterable[str]) -> Scheme:
-    """The scheme that a stretch of tags was written in; put an ``O`` between sentences.
+    """Detect the scheme of a sequence of tags; put an ``O`` between sentences.
 
-    ``bioes`` if one of its own letters occurs; else that of IOB1 and IOB2 whose rules fewer tags break, for a file
-    may have mistakes of its own; ``iob2`` where that does not tell.
+    ``bioes`` if one of its own letters occurs; else IOB1 or IOB2, whichever has fewer violations; ``iob2`` in a tie.
 
     Raises:
         InputError: a malformed tag.

@@ -1,7 +1,7 @@
-"""Words of raw text with exact offsets: one rule for every script, the same in training and at inference.
+"""Word segmentation with exact offsets: the same rules for every script, in training and inference.
 
-Knows Unicode properties only: no language, no dictionary, no labels, no tokenizer. An apostrophe joins
-nothing and punctuation stands apart, so that an entity can begin and end at any of them.
+Uses Unicode properties only, no dictionary and no language. Apostrophes and punctuation are words of their own, so
+that an entity can begin or end at any of them.
 """
 
 from __future__ import annotations
@@ -13,23 +13,21 @@ from retrieveall.types import Word
 __all__ = ["MAX_WORD", "segment"]
 
 MAX_WORD = 128
-"""Characters of the longest word; a longer run is cut into pieces, so that no word costs more than this."""
+"""Maximum characters of a word; a longer run is split, to bound the cost of a word."""
 
-# Base characters of the scripts that put no space between words. The prolonged sound marks, the half-width
-# voicing marks, the closing mark and the repeat marks belong to the script "Common", though only Chinese and
-# Japanese use them.
+# Base characters of scripts without spaces between words. The prolonged sound marks, half-width voicing marks,
+# the closing mark and repeat marks have the script "Common", though only Chinese and Japanese use them.
 _SINGLE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}ーｰﾞﾟ〆〱-〵--\p{M}]"
 _CLUSTER = r"[[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]--\p{M}]"
-# What stays with the character before it. All marks, also those of Myanmar that UAX 29 leaves out: a vowel
-# sign alone is no word.
+# Characters that attach to the one before: all marks, including those of Myanmar that UAX 29 excludes, since a
+# vowel sign alone is not a word.
 _EXTEND = r"[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}\p{M}]"
 _RUN = rf"[[\p{{L}}\p{{M}}\p{{N}}]--{_SINGLE}--{_CLUSTER}]"
 _JOIN = r"\u200c\u200d"
 _EMOJI = r"\p{Extended_Pictographic}"
 
-# Bounded repeats and possessive quantifiers keep the search linear in the text; what a bound leaves over is
-# the start of the next word. Lone surrogates, controls and format characters match nothing and so stand
-# between words.
+# Bounded repeats and possessive quantifiers keep the search linear; whatever exceeds a bound starts the next word.
+# Lone surrogates, controls and format characters match nothing and so separate words.
 _WORD = regex.compile(
     rf"""(?V1)(?!\s)(?:
       # keycap emoji
@@ -56,15 +54,14 @@ _SPACE = regex.compile(r"\s")
 def segment(text: str) -> list[Word]:
     """Split ``text`` into words, ascending and disjoint, with ``text[word.start:word.end] == word.text``.
 
-    - A maximal run of letters, combining marks and digits is one word, zero-width joiners inside it included.
+    - A maximal run of letters, combining marks and digits is one word, including zero-width joiners inside it.
     - Every Han, Hiragana, Katakana or Bopomofo character is one word, with the marks that follow it.
     - Every grapheme cluster is one word in Thai, Lao, Khmer and Myanmar, where words need a dictionary.
-    - Every other grapheme cluster is one word: a punctuation mark, a symbol, a whole emoji sequence.
-    - White space, controls, format characters and lone surrogates standing alone belong to no word.
+    - Every other grapheme cluster is one word: a punctuation mark, a symbol, an emoji sequence.
+    - White space, controls, format characters and lone surrogates belong to no word.
 
-    ``space_before`` tells whether white space stands between a word and the one before it (or the start of
-    the text). A word has at most ``MAX_WORD`` characters. Time is linear in the length of the text, for any
-    text.
+    ``space_before``: white space separates the word from the previous one (or the start of the text). A word has at
+    most ``MAX_WORD`` characters. Linear in the length of any text.
     """
     words: list[Word] = []
     append = words.append

@@ -1,7 +1,7 @@
-"""What a corpus holds and what is wrong with it, split by split. Prints nothing and changes nothing.
+"""Statistics and problems of a corpus, by split.
 
-An unreadable line is a problem that names file and line, and reading goes on after it. Of each text only a
-digest of 12 bytes is kept, so that corpora of any size can be checked.
+An unreadable line is reported with file and line, then skipped. Only a 12-byte digest of each text is kept, so that
+corpora of any size can be checked.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from retrieveall.types import Sentence
 __all__ = ["CorpusReport", "Problem", "SplitReport", "validate"]
 
 EXAMPLES = 20
-"""Problems of one kind that are listed for one split; all are counted."""
+"""Problems listed per kind and split; all are counted."""
 
 ERRORS = frozenset({"unreadable", "unknown label", "duplicate id"})
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One finding: ``where`` is ``file:line`` if the line is known, ``kind`` a key of ``findings``."""
+    """One finding: ``where`` is ``file:line`` if the line is known, ``kind`` is a key of ``findings``."""
 
     split: str
     kind: str
@@ -40,7 +40,7 @@ class Problem:
 
     @property
     def severity(self) -> Literal["error", "warning"]:
-        """An error makes the corpus unusable as it is; a warning is worth knowing."""
+        """``error`` if the corpus is unusable as it is, else ``warning``."""
         return "error" if self.kind in ERRORS else "warning"
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Problem:
 
 @dataclass(slots=True)
 class SplitReport:
-    """One file. ``entities`` counts per label; ``findings`` counts per kind of problem, listed or not."""
+    """One file. ``entities``: counts per label; ``findings``: counts per kind of problem, listed or not."""
 
     name: str
     path: str
@@ -62,24 +62,23 @@ class SplitReport:
 
     @property
     def ill_formed(self) -> int:
-        """Tags that break the rules of ``scheme``."""
+        """Number of tags that violate ``scheme``."""
         return self.findings.get("ill-formed tag", 0)
 
     @property
     def duplicates(self) -> int:
-        """Sentences whose text stands earlier in the same split."""
+        """Number of sentences whose text occurs earlier in the same split."""
         return self.findings.get("duplicate text", 0)
 
     @property
     def misaligned(self) -> int:
-        """Entities that begin or end inside of a word of ``segment``: no tagger over words finds them."""
+        """Number of entities that begin or end inside a word of ``segment``, which a tagger cannot find."""
         return self.findings.get("entity cuts a word", 0)
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusReport:
-    """``overlaps[a, b]`` is the number of sentences of ``b`` whose text also stands in ``a``, for ``a``
-    before ``b``."""
+    """``overlaps[a, b]``: number of sentences of ``b`` whose text also occurs in ``a``, for ``a`` before ``b``."""
 
     splits: Mapping[str, SplitReport]
     overlaps: Mapping[tuple[str, str], int]
@@ -87,7 +86,7 @@ class CorpusReport:
 
     @property
     def ok(self) -> bool:
-        """Whether no problem is an error."""
+        """Whether there are no errors."""
         return not any(problem.severity == "error" for problem in self.problems)
 
 
@@ -99,14 +98,14 @@ def validate(
     language: str | None = None,
     scheme: Scheme | Literal["auto"] = "auto",
 ) -> CorpusReport:
-    """Read the splits of a corpus and report what they hold.
+    """Read the splits of a corpus and report statistics and problems.
 
     Args:
-        paths: name of a split to its file, or to a member of an archive as ``read_corpus`` takes it.
-        labels: those allowed; any by default.
+        paths: file of each split, or an archive member as for ``read_corpus``.
+        labels: allowed labels; any by default.
         format: as for ``read_corpus``.
         language: as for ``read_corpus``.
-        scheme: whose rules tags are held to; ``auto`` finds out from the first sentences.
+        scheme: the scheme to check tags against; ``auto`` detects it from the first sentences.
 
     Raises:
         InputError: an unknown format.
@@ -174,7 +173,7 @@ class _Check:
                 self._found("unreadable", where, str(error).removeprefix(f"{where}: "))
                 continue
             for i in broken:
-                message = f"the tag {tagged.tags[i]!r} breaks the rules of {style.scheme}"
+                message = f"the tag {tagged.tags[i]!r} violates the scheme {style.scheme}"
                 self._found("ill-formed tag", f"{tagged.file}:{tagged.lines[i]}", message)
             yield f"{tagged.file}:{tagged.lines[0]}", sentence
 
@@ -192,16 +191,16 @@ class _Check:
                 allowed = ", ".join(sorted(self._labels))
                 self._found("unknown label", where, f"expected a label out of {allowed}, got {entity.label!r}")
             if entity.start not in starts or entity.end not in ends:
-                self._found("entity cuts a word", where, f"{entity.text[:40]!r} begins or ends inside of a word")
+                self._found("entity cuts a word", where, f"{entity.text[:40]!r} begins or ends inside a word")
         digest = _digest(sentence.text)
         if digest in self.texts:
-            self._found("duplicate text", where, f"the text stands earlier in the split: {sentence.text[:40]!r}")
+            self._found("duplicate text", where, f"the text occurs earlier in the split: {sentence.text[:40]!r}")
         self.texts[digest] += 1
 
     def _check_id(self, where: str, identifier: str) -> None:
         digest = _digest(identifier)
         if digest in self._ids:
-            self._found("duplicate id", where, f"the id {identifier[:40]!r} stands earlier in the split; rename it")
+            self._found("duplicate id", where, f"the id {identifier[:40]!r} occurs earlier in the split; rename it")
         self._ids.add(digest)
 
     def _unreadable(self, error: DataError) -> None:

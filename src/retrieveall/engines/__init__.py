@@ -1,18 +1,8 @@
-"""Who runs the model. The engine that needs torch is imported from its own module, so that this one needs none."""
+"""Engines run the model: in this process, with vLLM, or on a server. Importing this package loads none of them."""
 
 from __future__ import annotations
 
-from retrieveall.engines.base import Engine, Generated, GenerateRequest, TagRequest
-from retrieveall.engines.encoding import EncodedInput, TokenCodec, encode_input
-from retrieveall.engines.remote_settings import ServerSettings
+from retrieveall.engines.base import Engine, Failure, ScoreRequest, Scores, WriteRequest, Written
+from retrieveall.engines.factory import EngineName, open_engine
 
-__all__ = [
-    "EncodedInput",
-    "Engine",
-    "GenerateRequest",
-    "Generated",
-    "ServerSettings",
-    "TagRequest",
-    "TokenCodec",
-    "encode_input",
-]
+__all__ = ["Engine", "EngineName", "Failure", "ScoreRequest", "Scores", "WriteRequest", "Written", "open_engine"]

@@ -1,73 +1,101 @@
-"""What the pipeline asks of whoever runs the model."""
+"""The protocol of engines: score candidate tokens at positions of a prompt, or generate an answer.
+
+An engine sees token ids, not retrieval, tags or entities. A failed request gives a ``Failure`` in its place; the
+others keep their results.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy.typing as npt
 
-from retrieveall.prompts import ChatFrame, Piece, Prompt
-from retrieveall.types import Word
+from retrieveall.config import Spacing
+from retrieveall.tokens import TokenCodec
 
-__all__ = ["Engine", "GenerateRequest", "Generated", "TagRequest"]
+__all__ = ["Engine", "Failure", "ScoreRequest", "Scores", "WriteRequest", "Written"]
 
-
-@dataclass(frozen=True, slots=True)
-class TagRequest:
-    """One window of text to be tagged: its prompt, its words, and the weight of each adapter."""
-
-    prompt: Prompt
-    words: Sequence[Word]
-    adapters: Mapping[str, float]
+Scores: TypeAlias = npt.NDArray[Any]
+"""float32 [positions, candidates]: logits, or log-probabilities up to a constant per row."""
 
 
 @dataclass(frozen=True, slots=True)
-class GenerateRequest:
-    """One window of text to be answered: its prompt, its text as it stands in the document, its words, the adapters."""
+class Failure:
+    """The reason, in one line, why a request has no result."""
 
-    prompt: Prompt
-    text: str
-    words: Sequence[Word]
-    adapters: Mapping[str, float]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Generated:
-    """What a model wrote about one window.
+class ScoreRequest:
+    """Score each of the tokens ``candidates`` as the next token at each of ``positions``.
 
-    ``spans`` are (first character, character after the last, label, probability) in ``GenerateRequest.text``, by
-    position. ``answer`` is the text as written. The counts are zero for a constrained answer: ``malformed`` lines that
-    do not parse, ``invented`` mentions that are not in the text (or not that often), ``unknown`` labels.
+    ``adapters`` maps adapter names to weights; empty for the backbone alone.
     """
 
-    spans: Sequence[tuple[int, int, str, float]]
-    answer: str
-    malformed: int = 0
-    invented: int = 0
-    unknown: int = 0
+    ids: Sequence[int]
+    positions: Sequence[int]
+    candidates: Sequence[int]
+    adapters: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRequest:
+    """Generate an answer about ``text`` after the tokens ``ids``, of at most ``max_tokens``.
+
+    If ``constrained``, under the grammar of ``retrieveall.answers`` for ``labels`` and ``spacing``.
+    """
+
+    ids: Sequence[int]
+    text: str
+    adapters: Mapping[str, float]
+    labels: tuple[str, ...]
+    spacing: Spacing
+    max_tokens: int
+    constrained: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An answer of ``tokens`` tokens, with the log-probability of each line in ``lines``.
+
+    ``ended``: the model wrote an end token; otherwise the incomplete last line is not in ``answer``.
+    """
+
+    answer: str = ""
+    lines: tuple[float, ...] = ()
+    tokens: int = 0
+    ended: bool = True
+    constrained: bool = True
 
 
 class Engine(Protocol):
-    """Runs the model. Knows prompts and adapters by name, not retrieval, votes or entities."""
+    """Runs a backbone with its adapters, in this process or elsewhere."""
 
-    def count(self, piece: Piece) -> int:
-        """Tokens of a piece of a prompt."""
+    @property
+    def codec(self) -> TokenCodec:
+        """The tokenizer of the backbone."""
         ...
 
-    def count_words(self, words: Sequence[Word]) -> int:
-        """Tokens that the copies of the text take."""
+    @property
+    def unforkable(self) -> str | None:
+        """The reason why a forked process cannot use this engine; None if it can."""
         ...
 
-    def chat_frame(self) -> ChatFrame | None:
-        """What stands around the prompt; None without ``prompt.chat``."""
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores | Failure]:
+        """The scores of each request, in order."""
         ...
 
-    def tag(self, requests: Sequence[TagRequest]) -> list[npt.NDArray[Any]]:
-        """Log-probabilities [words, tags] of each request, in order, whatever the order they run in."""
+    def write(self, requests: Sequence[WriteRequest]) -> list[Written | Failure]:
+        """The answer to each request, in order."""
         ...
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> list[Generated]:
-        """The answer to each request, in order, whatever the order they run in."""
+    def refresh(self) -> None:
+        """Pick up adapters added to, changed in or removed from the model folder."""
+        ...
+
+    def close(self) -> None:
+        """Release connections and temporary files; the engine cannot be used afterwards."""
         ...

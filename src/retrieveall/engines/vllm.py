@@ -1,9 +1,9 @@
-"""The engine that runs vLLM in this process, on a GPU. vLLM is imported when the first engine is made.
+"""The engine that runs vLLM in this process, on a GPU. vLLM is imported when the first engine is created.
 
-Every row has its own adapter. vLLM runs one adapter a row, so that a mixture is merged into one first (see
-``engines.merging``); merged adapters lie in a temporary folder and the last ones used are kept. Tags are read as by
-``engines.openai``: a word is a prompt with an answer of one token, of which only tag tokens are allowed, and the log-
-probabilities are those after that restriction. Answers are written under the grammar of ``engines.remote_grammar``.
+vLLM runs one adapter per row, so a mixture is first merged into one (see ``engines.merge``); the most recently used
+merged adapters are kept in a temporary folder. Tags are read as in ``engines.remote.openai``: each word is a prompt
+with a one-token answer restricted to tag tokens, whose log-probabilities are normalised over them. Answers are
+generated under the grammar of ``answers.gbnf``.
 """
 
 from __future__ import annotations
@@ -18,37 +18,42 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-import numpy.typing as npt
-
 from retrieveall.adapters import AdapterPool
+from retrieveall.adapters.pool import write_adapter
 from retrieveall.adapters.weights import LoraWeights
 from retrieveall.config import ModelConfig
-from retrieveall.engines.answering import read_answer
-from retrieveall.engines.base import Generated, GenerateRequest, TagRequest
-from retrieveall.engines.merging import merge_adapters, merged_rank, write_adapter
-from retrieveall.engines.remote_base import RemoteCodec, top_adapter
-from retrieveall.engines.remote_reading import Step
+from retrieveall.engines.base import Failure, ScoreRequest, Scores, WriteRequest, Written
+from retrieveall.engines.merge import merge_adapters, merged_rank
+from retrieveall.engines.remote.reading import AnswerReader, Step
+from retrieveall.engines.remote.requests import (
+    open_codec,
+    scores_of,
+    single_prompts,
+    stop_tokens,
+    top_adapter,
+    write_grammar,
+)
 from retrieveall.errors import ConfigError, EngineError, InputError, MissingExtraError
 
 __all__ = ["MergedAdapters", "VllmEngine", "VllmSettings"]
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as max_lora_rank."""
-_ALTERNATIVES = 5  # log-probabilities a token that are asked for with an answer
+"""The values that vLLM accepts as max_lora_rank."""
+_ALTERNATIVES = 5  # log-probabilities requested per token of an answer
 
 Mixture = tuple[tuple[str, float], ...]
-"""Languages with their weights, by name; a single language of weight 1 is an adapter as it is."""
+"""Languages with weights, sorted by name; a single language of weight 1 is an unmerged adapter."""
 
 
 @dataclass(frozen=True)
 class VllmSettings:
-    """How vLLM runs a model.
+    """Settings of the vLLM engine.
 
-    ``mixture``: ``"merge"`` runs a mixture of adapters as one merged adapter, unless its rank is above
-    ``max_lora_rank``; ``"top"`` runs the heaviest adapter alone. Weights of mixtures are rounded to multiples of
-    ``weight_step``, so that similar mixtures share a merged adapter; 0 keeps them exact. ``max_merged`` merged
-    adapters are kept on disk, and ``max_loras`` adapters run in one batch. ``options`` go to ``vllm.LLM`` as they are,
-    such as ``{"tensor_parallel_size": 2}``.
+    ``mixture``: ``"merge"`` merges a mixture of adapters into one, unless its rank exceeds ``max_lora_rank``; ``"top"``
+    runs only the adapter with the largest weight. Mixture weights are rounded to multiples of ``weight_step``, so that
+    similar mixtures share a merged adapter; 0 disables rounding. ``max_merged`` merged adapters are kept on disk, and
+    at most ``max_loras`` adapters run in one batch. ``options`` are passed to ``vllm.LLM``, such as
+    ``{"tensor_parallel_size": 2}``.
     """
 
     mixture: Literal["merge", "top"] = "merge"
@@ -69,10 +74,9 @@ class VllmSettings:
 
 
 class MergedAdapters:
-    """Adapters as folders that vLLM can read: those of the model folder as they are, mixtures in a temporary folder.
+    """Adapter folders for vLLM: those of the model folder, and merged mixtures in a temporary folder.
 
-    Every folder has a number of its own, which is never given again. ``close`` removes the temporary folder, and so
-    does the end of the program.
+    Every folder has a unique number that is never reused. The temporary folder is deleted by ``close`` or at exit.
     """
 
     def __init__(self, pool: AdapterPool, settings: VllmSettings) -> None:
@@ -88,10 +92,10 @@ class MergedAdapters:
         self._known.clear()
 
     def mixture(self, adapters: Mapping[str, float]) -> Mixture:
-        """What runs for these weights, () for the bare backbone.
+        """The mixture to run for these weights, () for the backbone alone.
 
-        Weights are rounded and keep their sum; where merging is not wanted or the rank would be too high, the
-        heaviest adapter runs with weight 1.
+        Weights are rounded and keep their sum; if merging is disabled or the rank would be too high, the adapter with
+        the largest weight runs alone.
         """
         weighted = {name: weight for name, weight in adapters.items() if weight > 0.0}
         top = top_adapter(weighted)
@@ -103,7 +107,7 @@ class MergedAdapters:
         return tuple(sorted(rounded.items()))
 
     def open(self, mixture: Mixture) -> tuple[int, Path]:
-        """Number and folder of an adapter, merged now if need be.
+        """Number and folder of an adapter, merged if necessary.
 
         Raises:
             LanguageError, AdapterError, ModelFolderError: as ``AdapterPool.load``.
@@ -120,14 +124,14 @@ class MergedAdapters:
         return self._known[mixture]
 
     def trim(self) -> None:
-        """Delete the merged adapters that were not used for longest; no request that uses them may be under way."""
+        """Delete the least recently used merged adapters; no running request may use them."""
         own = [mixture for mixture in self._known if self._is_own(mixture)]
         for mixture in own[: max(0, len(own) - self._settings.max_merged)]:
             _, path = self._known.pop(mixture)
             shutil.rmtree(path, ignore_errors=True)
 
     def refresh(self) -> None:
-        """Forget all adapters: those of the folder may have changed. Numbers go on, so that vLLM loads them anew."""
+        """Forget all adapters, which may have changed. Numbers are not reused, so vLLM loads the adapters again."""
         for mixture in list(self._known):
             _, path = self._known.pop(mixture)
             if path.is_relative_to(self._folder.name):
@@ -138,7 +142,7 @@ class MergedAdapters:
         return self._known[mixture][1].is_relative_to(self._folder.name)
 
     def _as_it_is(self, mixture: Mixture) -> bool:
-        """Whether an adapter of the folder can be read by vLLM: one rank, one scale, weight 1."""
+        """Whether vLLM can read the adapter unmerged: one rank, one scale, weight 1."""
         (name, weight), *more = mixture
         return not more and weight == 1.0 and self._check(name) is not None
 
@@ -146,7 +150,7 @@ class MergedAdapters:
         return sum(self._check(name) or merged_rank([self._pool.load(name)]) for name in weights)
 
     def _check(self, name: str) -> int | None:
-        """The rank of an adapter, which is read and checked once; None if it has several ranks or scales."""
+        """The rank of an adapter, read and checked once; None if it has several ranks or scales."""
         if name not in self._uniform:
             self._uniform[name] = _uniform_rank(self._pool.load(name))
         return self._uniform[name]
@@ -159,7 +163,7 @@ def _uniform_rank(weights: LoraWeights) -> int | None:
 
 
 def _rounded(weights: Mapping[str, float], step: float) -> dict[str, float]:
-    """Weights as multiples of ``step`` of their sum, at least one of them each time; the heaviest takes the rest."""
+    """Weights rounded to at least one multiple of ``step`` times their sum; the largest gets the remainder."""
     total = sum(weights.values())
     if step == 0 or len(weights) == 1:
         return dict(weights)
@@ -170,7 +174,7 @@ def _rounded(weights: Mapping[str, float], step: float) -> dict[str, float]:
     return kept | {top: round(total - sum(kept.values()), 9)}
 
 
-class VllmEngine(RemoteCodec):
+class VllmEngine:
     """Runs requests with vLLM in this process.
 
     Args:
@@ -179,66 +183,71 @@ class VllmEngine(RemoteCodec):
 
     Raises:
         MissingExtraError: vLLM is not installed.
-        ConfigError: the decoder cannot run with vLLM, see ``RemoteCodec``.
+        ConfigError: the decoder cannot run with vLLM, see ``open_codec``.
         ModelFolderError, UnsafeFileError: as ``load_backbone``; nothing is unpickled and no code is run.
     """
 
+    unforkable = "vLLM runs on a GPU"
+
     def __init__(self, config: ModelConfig, folder: Path, settings: VllmSettings | None = None) -> None:
         self._library, lora, params = _import_vllm()
-        super().__init__(config, folder)
+        self.codec = open_codec(config, folder)
         self.settings = settings or VllmSettings()
         self._lora_request = lora.LoRARequest
         self._params = params
         self.adapters = MergedAdapters(AdapterPool(folder), self.settings)
         self._languages = bool(self._check_ranks(AdapterPool(folder)))
-        self.llm = self._library.LLM(**self._options(folder))
+        self.llm = self._library.LLM(**self._options(config, folder))
 
     def close(self) -> None:
         """Remove the merged adapters."""
         self.adapters.close()
 
     def refresh(self) -> None:
-        """See adapters that left the folder or changed there."""
+        """Pick up adapters changed in or removed from the folder."""
         self.adapters.refresh()
 
-    def tag(self, requests: Sequence[TagRequest]) -> list[npt.NDArray[Any]]:
-        """Log-probabilities float32 [words, tags] of each request, in the order given.
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores | Failure]:
+        """Log-probabilities float32 [positions, candidates] of each request, in order.
 
         Raises:
-            EngineError: vLLM gave something else than was asked for.
+            EngineError: vLLM returned an unexpected result.
         """
-        prompts = [self.tag_prompts(request) for request in requests]
+        prompts = [single_prompts(request) for request in requests]
         rows = [(ids, request.adapters) for request, own in zip(requests, prompts, strict=True) for ids in own]
-        tokens = list(self.tags)
-        params = self._params.SamplingParams(
-            max_tokens=1, temperature=0.0, logprobs=len(tokens), allowed_token_ids=tokens, detokenize=False
-        )
-        steps = iter(self._generated(rows, [params] * len(rows)))
-        results = []
-        for own in prompts:
+        params = [
+            shared
+            for request, own in zip(requests, prompts, strict=True)
+            for shared in [self._score_params(request)] * len(own)
+        ]
+        steps = iter(self._generated(rows, params))
+        results: list[Scores | Failure] = []
+        for request, own in zip(requests, prompts, strict=True):
             found = [next(steps)[0] for _ in own]
             if any(len(each) != 1 for each in found):
-                raise EngineError("expected one token a word from vLLM, got another number; report this")
-            results.append(self.tag_scores([each[0] for each in found]))
+                raise EngineError("expected one token per word from vLLM, got another number; report this")
+            tokens = {token: self.codec.decode([token]) for token in request.candidates}
+            results.append(scores_of([each[0] for each in found], tokens))
         return results
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> list[Generated]:
-        """The answer to each request, in the order given.
+    def write(self, requests: Sequence[WriteRequest]) -> list[Written | Failure]:
+        """The answer to each request, in order.
 
         Raises:
-            EngineError: as ``tag``.
+            ConfigError: the tokenizer has no end token.
+            EngineError: as ``score``.
         """
-        rows = [(self.question(request), request.adapters) for request in requests]
-        params = [self._answer_params(request.text) for request in requests]
-        labels, constrained = self.config.label_names, self.config.decoder.constrained
-        answers = []
-        for (steps, stopped), request in zip(self._generated(rows, params), requests, strict=True):
-            written = self.reader.read(steps, stopped=stopped)
-            answers.append(read_answer(written, request.text, labels, constrained=constrained))
-        return answers
+        ends = stop_tokens(self.codec)
+        reader = AnswerReader(self.codec, ends)
+        rows = [(list(request.ids), request.adapters) for request in requests]
+        params = [self._write_params(request, ends) for request in requests]
+        return [
+            reader.read(steps, stopped=stopped, constrained=request.constrained)
+            for (steps, stopped), request in zip(self._generated(rows, params), requests, strict=True)
+        ]
 
     def _check_ranks(self, pool: AdapterPool) -> tuple[str, ...]:
-        """The languages of the pool, once each adapter is known to fit into ``max_lora_rank``."""
+        """The languages of the pool, after checking that each adapter fits ``max_lora_rank``."""
         for language in pool.languages():
             if (rank := pool.card(language).rank) > self.settings.max_lora_rank:
                 raise ConfigError(
@@ -247,15 +256,21 @@ class VllmEngine(RemoteCodec):
                 )
         return pool.languages()
 
-    def _answer_params(self, text: str) -> Any:
-        options: dict[str, Any] = {}
-        if self.config.decoder.constrained:
-            options["structured_outputs"] = self._params.StructuredOutputsParams(grammar=self.grammar(text))
+    def _score_params(self, request: ScoreRequest) -> Any:
+        tokens = list(request.candidates)
         return self._params.SamplingParams(
-            max_tokens=self.config.decoder.max_answer_tokens,
+            max_tokens=1, temperature=0.0, logprobs=len(tokens), allowed_token_ids=tokens, detokenize=False
+        )
+
+    def _write_params(self, request: WriteRequest, ends: tuple[int, ...]) -> Any:
+        options: dict[str, Any] = {}
+        if request.constrained:
+            options["structured_outputs"] = self._params.StructuredOutputsParams(grammar=write_grammar(request))
+        return self._params.SamplingParams(
+            max_tokens=request.max_tokens,
             temperature=0.0,
             logprobs=_ALTERNATIVES,
-            stop_token_ids=list(self.ends),
+            stop_token_ids=list(ends),
             detokenize=False,
             **options,
         )
@@ -263,7 +278,7 @@ class VllmEngine(RemoteCodec):
     def _generated(
         self, rows: Sequence[tuple[list[int], Mapping[str, float]]], params: Sequence[Any]
     ) -> list[tuple[list[Step], bool]]:
-        """The generated tokens of each row and whether the model came to an end."""
+        """The generated tokens of each row and whether it ended with an end token."""
         results: list[tuple[list[Step], bool]] = []
         for first, last in self._spans([self.adapters.mixture(adapters) for _, adapters in rows]):
             part = rows[first:last]
@@ -280,7 +295,7 @@ class VllmEngine(RemoteCodec):
         return results
 
     def _spans(self, mixtures: Sequence[Mixture]) -> Iterator[tuple[int, int]]:
-        """Stretches of rows that need at most ``max_merged`` different adapters."""
+        """Ranges of rows that need at most ``max_merged`` different adapters."""
         first, used = 0, set[Mixture]()
         for number, mixture in enumerate(mixtures):
             if mixture not in used and len(used) == self.settings.max_merged:
@@ -301,31 +316,31 @@ class VllmEngine(RemoteCodec):
         if made.logprobs is None or len(made.logprobs) != len(made.token_ids):
             raise EngineError("expected the log-probabilities of every token from vLLM, got none; report this")
         steps = []
-        for token, told in zip(made.token_ids, made.logprobs, strict=True):
-            others: dict[int | str, float] = {int(each): max(float(one.logprob), -1e4) for each, one in told.items()}
+        for token, likeliest in zip(made.token_ids, made.logprobs, strict=True):
+            others: dict[int | str, float] = {int(i): max(float(one.logprob), -1e4) for i, one in likeliest.items()}
             if any(value != value for value in others.values()):
                 raise EngineError("the model's scores contain NaN; set backbone.dtype to bfloat16 or float32")
             steps.append(Step(int(token), self.codec.decode([token]), others[int(token)], others))
         return steps, made.finish_reason == "stop"
 
-    def _options(self, folder: Path) -> dict[str, Any]:
+    def _options(self, config: ModelConfig, folder: Path) -> dict[str, Any]:
         """Keyword arguments of ``vllm.LLM``."""
-        from retrieveall.engines.transformers import backbone_source
+        from retrieveall.engines.local.backbone import backbone_source
 
-        decoder, backbone = self.config.decoder, self.config.backbone
+        backbone = config.backbone
         four_bits = backbone.quantization == "4bit"
-        answer = decoder.max_answer_tokens if self.generates else 1
+        candidates = 1 + 4 * len(config.labels)  # O, and B, I, E, S of each label
         options: dict[str, Any] = {
-            "model": backbone_source(self.config, folder),
+            "model": backbone_source(config, folder),
             "revision": backbone.revision,
             "dtype": backbone.dtype,
             "trust_remote_code": False,
-            "load_format": "bitsandbytes" if four_bits else "safetensors",  # never a pickle
-            # The task and the text stay even where they alone take more than the budget.
-            "max_model_len": self.config.prompt.max_tokens * 3 // 2 + answer,
+            "load_format": "bitsandbytes" if four_bits else "safetensors",  # no pickles
+            # Task and text are kept even if they alone exceed the budget.
+            "max_model_len": config.prompt.max_tokens * 3 // 2 + max(1, config.decoder.longest_answer),
             "enable_prefix_caching": True,
             "logprobs_mode": "processed_logprobs",  # after the restriction to tags, or by the grammar
-            "max_logprobs": max(20, len(self.tags)),
+            "max_logprobs": max(20, candidates),
             "seed": 0,
         }
         if four_bits:
@@ -340,7 +355,7 @@ class VllmEngine(RemoteCodec):
 
 
 def _import_vllm() -> tuple[Any, Any, Any]:
-    """``vllm``, and its modules of adapters and of parameters."""
+    """``vllm`` and its modules for LoRA requests and sampling parameters."""
     try:
         modules = [import_module(name) for name in ("vllm", "vllm.lora.request", "vllm.sampling_params")]
     except ImportError:

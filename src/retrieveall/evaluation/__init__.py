@@ -1,10 +1,8 @@
-"""How good, how sure and how fast a model is: span F1 by language, calibration, routing, speed."""
+"""Evaluation: span F1 by language, calibration, routing accuracy and speed."""
 
 from __future__ import annotations
 
-from retrieveall.evaluation.calibrate import fit_model_calibrations, fit_model_temperature
 from retrieveall.evaluation.evaluator import Predictor, Progress, evaluate, training_texts
-from retrieveall.evaluation.prose import spurious_rate
 from retrieveall.evaluation.provenance import Provenance
 from retrieveall.evaluation.report import EvaluationReport, LanguageChoice, LanguageReport
 from retrieveall.evaluation.results import load_reports, render_table
@@ -22,14 +20,11 @@ __all__ = [
     "SpanScores",
     "cold_start",
     "evaluate",
-    "fit_model_calibrations",
-    "fit_model_temperature",
     "load_reports",
     "measure",
     "peak_memory",
     "render_table",
     "score_spans",
-    "spurious_rate",
     "throughput",
     "training_texts",
 ]

@@ -1,4 +1,4 @@
-"""Runs a model over gold sentences and counts. Knows a model only by what ``Predictor`` asks of it."""
+"""Scores any ``Predictor`` on gold sentences."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
-from retrieveall.data import check_labels
-from retrieveall.decoding import expected_calibration_error
+from retrieveall.data import check_labels, normalise
+from retrieveall.decoders.calibration import expected_calibration_error
 from retrieveall.errors import InputError
 from retrieveall.evaluation.provenance import Provenance
 from retrieveall.evaluation.report import EvaluationReport, LanguageChoice, LanguageReport
 from retrieveall.evaluation.spans import SpanScores, score_spans, spans_of
 from retrieveall.types import AnswerFaults, Prediction, Sentence
 
-__all__ = ["Predictor", "Progress", "batches", "evaluate", "training_texts"]
+__all__ = ["Predictor", "Progress", "evaluate", "training_texts"]
 
 Progress: TypeAlias = Callable[[str, int, "int | None"], None]
-"""Called with the language, its sentences done, and their number where it is known."""
+"""Called with the language, its sentences done, and their total or None."""
 
 BATCH = 256
-"""Sentences that are handed to the model at once."""
+"""Sentences per call of the model."""
 
 
 class Predictor(Protocol):
-    """What evaluation asks of a model; ``RetrieveAll`` is one."""
+    """The protocol of evaluated models; ``RetrieveAll`` implements it."""
 
     def predict(self, texts: Sequence[str], *, language: str | None = None) -> list[Prediction]:
         """The prediction for each text, in order."""
@@ -45,42 +45,41 @@ def evaluate(
     """Score a model on the gold sentences of each language.
 
     Args:
-        sentences: language to sentences; a stream is read once and not kept.
-        language: ``"routed"`` lets the model find the language, ``"told"`` fixes the right adapter.
-        seen_texts: training texts of the model, for the score without test sentences that also stand there,
-            in whatever language; those of ``model.knowledge`` if None.
-        limit: evaluate the first so many sentences of each language.
+        sentences: sentences by language; a stream is read once and not kept.
+        language: ``"routed"`` routes by retrieval, ``"gold"`` uses the adapter of the gold language.
+        seen_texts: training texts of the model in any language, for the score on unseen sentences; those of
+            ``model.knowledge`` if None.
+        limit: maximum number of sentences per language.
         progress: called after every batch.
-        data: what the sentences are, in words, for the report.
+        data: description of the sentences, for the report.
 
     Raises:
-        InputError: no sentences, a limit below 1, an unknown choice of the language, a label that the model does not
-            have.
-        LanguageError: told a language that the model does not have.
+        InputError: no sentences, a limit below 1, an unknown choice of language, a label that the model does not have.
+        LanguageError: with ``"gold"``, a language that the model does not have.
     """
-    if language not in ("routed", "told"):
-        raise InputError(f"expected language to be 'routed' or 'told', got {language!r}")
+    if language not in ("routed", "gold"):
+        raise InputError(f"expected language to be 'routed' or 'gold', got {language!r}")
     if limit is not None and limit < 1:
         raise InputError(f"expected a limit of at least 1, got {limit}")
     if not sentences:
         raise InputError("expected sentences of at least one language to evaluate on, got none")
     seen = training_texts(model) if seen_texts is None else frozenset(seen_texts)
     reports = {
-        name: _evaluate_language(model, name, some, language == "told", seen, limit, progress)
+        name: _evaluate_language(model, name, some, language == "gold", seen, limit, progress)
         for name, some in sentences.items()
     }
     return EvaluationReport(reports, language, data, Provenance.collect(model))
 
 
 def training_texts(model: Any) -> frozenset[str] | None:
-    """All texts in the knowledge of a model; None for a model without knowledge."""
+    """All texts in a model's knowledge; None for a model without knowledge."""
     knowledge = getattr(model, "knowledge", None)
     if knowledge is None:
         return None
     return frozenset(text for name in knowledge.languages for text in knowledge.sentences(name).texts)
 
 
-def batches(sentences: Iterable[Sentence], limit: int | None = None) -> Iterator[list[Sentence]]:
+def _batches(sentences: Iterable[Sentence], limit: int | None = None) -> Iterator[list[Sentence]]:
     """``sentences``, or the first ``limit`` of them, in lists of at most ``BATCH``."""
     iterator = islice(sentences, limit)
     while batch := list(islice(iterator, BATCH)):
@@ -91,7 +90,7 @@ def _evaluate_language(
     model: Predictor,
     name: str,
     sentences: Iterable[Sentence],
-    told: bool,
+    gold_language: bool,
     seen: Collection[str] | None,
     limit: int | None,
     progress: Progress | None,
@@ -101,12 +100,12 @@ def _evaluate_language(
         total = min(total, limit)
     tally = _Tally(name, seen)
     known = getattr(model, "labels", None)
-    for batch in batches(sentences, limit):
+    for batch in _batches(sentences, limit):
         if known is not None:
-            # A corpus with other names for the same labels would score 0 and look like a bad model.
+            # A corpus with other label names would score 0 and look like a bad model.
             check_labels(batch, known, name, "relabel it or leave it out")
         started = time.perf_counter()
-        predictions = model.predict([sentence.text for sentence in batch], language=name if told else None)
+        predictions = model.predict([sentence.text for sentence in batch], language=name if gold_language else None)
         tally.seconds += time.perf_counter() - started
         tally.add(batch, predictions)
         if progress is not None:
@@ -117,7 +116,7 @@ def _evaluate_language(
 
 
 class _Tally:
-    """Running sums of one language; ``seen`` are training texts, or None where those are not known."""
+    """Running totals of one language; ``seen``: training texts, None if unknown."""
 
     def __init__(self, language: str, seen: Collection[str] | None) -> None:
         self.language = language
@@ -139,7 +138,7 @@ class _Tally:
         self.sentences += len(pairs)
         self._scores += _score(pairs)
         if self.seen is not None:
-            unseen = [(gold, found) for gold, found in pairs if gold.text not in self.seen]
+            unseen = [(gold, found) for gold, found in pairs if not self._is_seen(gold.text)]
             self._unseen += _score(unseen)
             self._unseen_sentences += len(unseen)
         for gold, found in pairs:
@@ -149,6 +148,10 @@ class _Tally:
                 self._spurious += bool(found.entities)
             self._add_probabilities(gold, found)
             self._add_faults(found.faults)
+
+    def _is_seen(self, text: str) -> bool:
+        """Whether the text, or its normal form, is a training text."""
+        return self.seen is not None and (text in self.seen or normalise(text).text in self.seen)
 
     def _add_probabilities(self, gold: Sentence, found: Prediction) -> None:
         wanted = spans_of(gold.entities)

@@ -1,4 +1,4 @@
-"""Where a figure comes from: commit, date, machine, versions, model, command. Loads no torch."""
+"""Origin of a measurement: commit, date, machine, versions, model, command. Does not load torch."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _PACKAGES = ("retrieveall", "torch", "transformers", "numpy")
 
 @dataclass(frozen=True)
 class Provenance:
-    """What another person needs to get the same figures.
+    """What is needed to reproduce a measurement.
 
     Attributes:
-        commit: of the source tree this library runs from; None where it does not run from one.
-        modified: whether tracked files of that tree differ from the commit; None without a commit.
-        date: of the end of the measurement, ISO 8601, UTC.
-        machine: ``platform``, ``processor``, ``cpus`` that this process may use, ``threads`` of torch.
-        versions: of Python and of the packages that decide the result; None for one that is not installed.
+        commit: git commit of the library's source tree; None if it is not in a repository.
+        modified: whether tracked files differ from the commit; None without a commit.
+        date: end of the measurement, ISO 8601, UTC.
+        machine: ``platform``, ``processor``, ``cpus`` available to this process, ``threads`` of torch.
+        versions: of Python and the packages that affect the result; None if not installed.
         model: name in the model's settings.
-        manifest_sha256: of the model's ``manifest.json``, which holds the checksum of every other file.
+        manifest_sha256: checksum of the model's ``manifest.json``, which holds the checksums of all files.
         command: the command line of this process.
     """
 
@@ -47,7 +47,7 @@ class Provenance:
 
     @classmethod
     def collect(cls, model: Any = None) -> Provenance:
-        """The provenance of what this process measured with ``model``, of which nothing is required."""
+        """The provenance of a measurement of ``model``, which may be any object, in this process."""
         commit = _commit()
         folder = getattr(getattr(model, "folder", None), "path", None)
         manifest = None if folder is None else Path(folder) / MANIFEST
@@ -72,7 +72,7 @@ class Provenance:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of git in the folder of the package; None where it fails or is not installed."""
+    """Output of git in the package's folder; None if git fails or is not installed."""
     package = Path(__file__).resolve().parents[1]
     try:
         done = subprocess.run(
@@ -84,7 +84,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _commit() -> str | None:
-    # An installed package may lie inside the repository of something else, which does not track its files.
+    # An installed package may lie inside another project's repository, which does not track its files.
     if _git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None
     return _git("rev-parse", "HEAD")
@@ -113,11 +113,11 @@ def _cpus() -> int:
 
 
 def _threads() -> int | None:
-    torch = sys.modules.get("torch")  # where nothing has loaded it, nothing ran with it either
+    torch = sys.modules.get("torch")  # if torch is not loaded, it was not used
     return None if torch is None else int(torch.get_num_threads())
 
 
 def _command(arguments: list[str]) -> str:
-    """The command line, with the interpreter and a console script by their names alone."""
+    """The command line, without the directories of the interpreter and console script."""
     head = [Path(part).name if Path(part).is_absolute() else part for part in arguments[:2]]
     return shlex.join([*head, *arguments[2:]])

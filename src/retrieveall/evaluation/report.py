@@ -1,7 +1,7 @@
-"""The result of an evaluation as a value: to JSON and back, and as a table. Runs no model.
+"""Evaluation results, saved as JSON and rendered as a table.
 
-Ratios are stored from 0 to 1 and shown in per cent. A file is read back from its counts; the ratios beside
-them are for readers.
+Ratios are stored from 0 to 1 and shown in per cent. ``load`` uses only the counts in a file; its ratios are for
+human readers.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ from retrieveall.types import AnswerFaults
 
 __all__ = ["EvaluationReport", "LanguageChoice", "LanguageReport", "markdown_table", "per_cent"]
 
-LanguageChoice: TypeAlias = Literal["routed", "told"]
-"""Whether the model finds the adapter itself, or is told the language."""
+LanguageChoice: TypeAlias = Literal["routed", "gold"]
+"""Whether adapters are routed by retrieval, or that of the gold language is used."""
 
 _FORMAT = 1
+_CHOICES: dict[str, LanguageChoice] = {"routed": "routed", "gold": "gold", "told": "gold"}  # "told" in older reports
 
 
 @dataclass(frozen=True)
 class LanguageReport:
-    """The figures of one language.
+    """The results of one language.
 
     Attributes:
-        sentences: evaluated.
-        scores: of all of them.
-        unseen: of the sentences whose text is no training text of the model; None where those are not known.
-        unseen_sentences: how many those are.
+        sentences: number of evaluated sentences.
+        scores: counts over all of them.
+        unseen: counts over the sentences that are not training texts of the model; None if those are unknown.
+        unseen_sentences: number of unseen sentences.
         calibration_error: expected calibration error of the predicted entities' probabilities, 0 to 1; None
             without a predicted entity.
-        routing_accuracy: share of the sentences whose largest adapter weight is that of this language.
-        entity_free: sentences without a gold entity.
-        spurious: those of them with at least one predicted entity.
-        seconds: spent in the model.
-        faults: sentences with an answer that has such a fault; None for a model that tags.
+        routing_accuracy: share of sentences in which this language has the largest adapter weight.
+        entity_free: number of sentences without a gold entity.
+        spurious: number of entity-free sentences with at least one predicted entity.
+        seconds: time spent in the model.
+        faults: number of sentences whose answer has each fault; None for a tagging model.
     """
 
     sentences: int
@@ -67,12 +68,12 @@ class LanguageReport:
 
     @property
     def spurious_rate(self) -> float | None:
-        """Share of the entity-free sentences with a predicted entity; None without such sentences."""
+        """Share of entity-free sentences with a predicted entity; None without such sentences."""
         return self.spurious / self.entity_free if self.entity_free else None
 
     @property
     def fault_rates(self) -> dict[str, float]:
-        """Share of the sentences whose answer has a fault, by its kind; empty for a model that tags."""
+        """Share of sentences whose answer has each kind of fault; empty for a tagging model."""
         return {} if self.faults is None else {kind: n / self.sentences for kind, n in asdict(self.faults).items()}
 
     @property
@@ -114,18 +115,18 @@ class LanguageReport:
             entity_free=raw["entity_free"],
             spurious=raw["spurious"],
             seconds=raw["seconds"],
-            faults=None if (faults := raw.get("faults")) is None else AnswerFaults(**faults),  # none in older reports
+            faults=None if (faults := raw.get("faults")) is None else AnswerFaults(**faults),  # absent in older reports
         )
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """The figures of all languages, and where they come from.
+    """The results of all languages and their provenance.
 
     Attributes:
         languages: the report of each language.
-        choice: whether the model found the language itself.
-        data: what was evaluated on, in words.
+        choice: whether adapters were routed.
+        data: description of the evaluation data.
         provenance: commit, machine, versions, model.
     """
 
@@ -136,12 +137,12 @@ class EvaluationReport:
 
     @property
     def mean(self) -> dict[str, float | None]:
-        """Unweighted mean over the languages; where a language lacks a figure, over the others."""
+        """Unweighted mean over the languages that have the figure."""
         return {name: _mean([get(one) for one in self.languages.values()]) for name, get in _MEANS.items()}
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels that occur in gold or prediction of any language, sorted."""
+        """All gold and predicted labels, sorted."""
         return tuple(sorted({label for one in self.languages.values() for label in one.scores.by_label}))
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,17 +163,16 @@ class EvaluationReport:
         """The inverse of ``to_dict``; ``ValueError``, ``KeyError`` or ``TypeError`` for anything else."""
         if raw["format"] != _FORMAT:
             raise ValueError(f"format {raw['format']!r}")
-        if raw["choice"] not in ("routed", "told"):
-            raise ValueError(f"choice {raw['choice']!r}")
+        choice = _CHOICES[raw["choice"]]
         return cls(
             {name: LanguageReport.from_dict(one) for name, one in raw["languages"].items()},
-            raw["choice"],
+            choice,
             raw["data"],
             Provenance(**raw["provenance"]),
         )
 
     def save(self, path: Path | str) -> None:
-        """Write the report as JSON, whole or not at all.
+        """Write the report as JSON, atomically.
 
         Raises:
             ModelFolderError: the disk is full or not writable.
@@ -184,7 +184,7 @@ class EvaluationReport:
         """Read what ``save`` wrote.
 
         Raises:
-            DataError: missing, or no report; names the file.
+            DataError: missing or not a report; names the file.
         """
         try:
             return cls.from_dict(json.loads(Path(path).read_bytes()))
@@ -198,7 +198,7 @@ class EvaluationReport:
             ) from None
 
     def to_markdown(self) -> str:
-        """A table with a row a language and one for the mean, ratios in per cent."""
+        """A table with one row per language and one for the mean, ratios in per cent."""
         labels = self.labels
         header = ["language", "sentences", "F1", "precision", "recall", *(f"F1 {label}" for label in labels)]
         header += ["F1 unseen", "calibration error", "routed right", "spurious", *self._fault_kinds, "sentences/s"]
@@ -219,7 +219,7 @@ class EvaluationReport:
 
     @property
     def _fault_kinds(self) -> tuple[str, ...]:
-        """Columns for faults of answers, where answers were written."""
+        """Kinds of answer faults, as columns; empty for a tagging model."""
         return tuple(dict.fromkeys(kind for one in self.languages.values() for kind in one.fault_rates))
 
     def _mean_row(self, labels: Sequence[str]) -> list[str]:
@@ -249,12 +249,12 @@ _MEANS: dict[str, Callable[[LanguageReport], float | None]] = {
 
 
 def per_cent(ratio: float | None) -> str:
-    """One decimal; a dash for what was not measured."""
+    """With one decimal; a dash for None."""
     return "–" if ratio is None else f"{100 * ratio:.1f}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, first column to the left and figures to the right, without a line feed at the end."""
+    """A Markdown table, first column left-aligned, the others right-aligned, without a final line feed."""
     lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

@@ -1,4 +1,4 @@
-"""The results table of the README, made from saved reports."""
+"""The results table of the README, from saved reports."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def load_reports(paths: Iterable[Path | str]) -> list[EvaluationReport]:
     """The reports in the given files, in order.
 
     Raises:
-        DataError: a file that is missing or no report.
+        DataError: a file that is missing or not a report.
     """
     return [EvaluationReport.load(path) for path in paths]
 
 
 def render_table(reports: Sequence[EvaluationReport]) -> str:
-    """Micro F1 in per cent, a column a language: two rows a report, of all sentences and of the unseen ones.
+    """Micro F1 in per cent, one column per language, two rows per report: all and unseen sentences.
 
-    Below the table stands a line a report that says where its figures come from.
+    Below the table, one line per report gives its provenance.
 
     Raises:
         InputError: no reports.
@@ -40,16 +40,18 @@ def _rows(report: EvaluationReport, languages: Sequence[str]) -> list[list[str]]
     def row(name: str, figures: dict[str, float | None], mean: float | None) -> list[str]:
         return [name, *(per_cent(figures.get(language)) for language in languages), per_cent(mean)]
 
-    mean, parts = report.mean, report.languages
-    rows = [row(_title(report), {name: one.f1 for name, one in parts.items()}, mean["f1"])]
+    mean = report.mean
+    rows = [row(_title(report), {name: one.f1 for name, one in report.languages.items()}, mean["f1"])]
     if mean["unseen_f1"] is not None:
-        unseen = {name: one.unseen_f1 for name, one in parts.items()}
-        rows.append(row(f"{_title(report)}, without sentences that stand in train", unseen, mean["unseen_f1"]))
+        unseen = {name: one.unseen_f1 for name, one in report.languages.items()}
+        rows.append(
+            row(f"{_title(report)}, without sentences that also occur in the training data", unseen, mean["unseen_f1"])
+        )
     return rows
 
 
 def _title(report: EvaluationReport) -> str:
-    choice = "routed" if report.choice == "routed" else "told the language"
+    choice = "routed" if report.choice == "routed" else "gold language"
     return ", ".join(part for part in (report.provenance.model, report.data, choice) if part)
 
 

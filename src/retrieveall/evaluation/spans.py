@@ -1,8 +1,8 @@
-"""Precision, recall and F1 of entities as sets of character spans. Knows no tags, no models, no languages.
+"""Precision, recall and F1 of entities as sets of character spans.
 
-A predicted entity is right if start, end and label are those of a gold entity. On the spans that tag
-sequences decode to (``data.tags_to_spans``), the figures are those of seqeval's default mode; where the
-sequences are well formed, they are also those of its strict mode.
+A predicted entity is correct if start, end and label match a gold entity. On spans decoded from tag sequences
+(``data.tags_to_spans``), the scores equal those of seqeval's default mode, and for well-formed sequences also those
+of its strict mode.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Span = tuple[int, int, str]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many entities are right, predicted, and gold; add two to score them together.
+    """Numbers of correct, predicted and gold entities; add two to score them together.
 
     A ratio without a denominator is 0, as in seqeval and scikit-learn.
     """
@@ -49,7 +49,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class SpanScores:
-    """Counts by label, in alphabetical order; add two to score them together."""
+    """Counts by label, sorted; add two to score them together."""
 
     by_label: Mapping[str, Counts] = field(default_factory=dict)
 
@@ -70,10 +70,10 @@ def spans_of(entities: Iterable[Entity]) -> set[Span]:
 
 
 def score_spans(gold: Iterable[Iterable[Entity]], predicted: Iterable[Iterable[Entity]]) -> SpanScores:
-    """Score the entities of many texts; both arguments hold one collection a text, in the same order.
+    """Score the entities of many texts; both arguments hold one collection per text, in the same order.
 
     Raises:
-        InputError: not equally many texts.
+        InputError: different numbers of texts.
     """
     correct: Counter[str] = Counter()
     proposed: Counter[str] = Counter()
@@ -86,7 +86,7 @@ def score_spans(gold: Iterable[Iterable[Entity]], predicted: Iterable[Iterable[E
             correct.update(label for _, _, label in true_spans & guessed_spans)
     except ValueError:
         raise InputError(
-            "expected predictions for as many texts as there are gold texts; pass one collection a text"
+            "expected predictions for as many texts as there are gold texts; pass one collection per text"
         ) from None
     return SpanScores(
         {label: Counts(correct[label], proposed[label], wanted[label]) for label in sorted({*wanted, *proposed})}

@@ -1,4 +1,4 @@
-"""How fast, how large, how soon: throughput, peak memory and cold start of a model on this machine."""
+"""Throughput, peak memory and cold start of a model on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["COLD_TEXT", "THREAD_VARIABLES", "cold_start", "measure", "peak_memor
 
 COLD_TEXT = "Ada Lovelace was born in London."
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
-"""Read by torch and FAISS, by the linear algebra below them, and by tokenizers when they are first used."""
+"""Read by torch, FAISS, their BLAS libraries and tokenizers when first used."""
 
 
 def measure(
@@ -32,15 +32,15 @@ def measure(
 ) -> dict[str, Any]:
     """Throughput over ``texts``, peak memory of this process, and the cold start of the command line.
 
-    Set ``THREAD_VARIABLES`` before this process loads anything, else only torch keeps to ``threads``;
-    ``cores_used`` in the result tells.
+    Set ``THREAD_VARIABLES`` before this process loads any library, otherwise only torch is limited to ``threads``;
+    check ``cores_used`` in the result.
 
     Args:
-        texts: of mixed languages, in the order they are to run in.
-        threads: of torch, and of the command.
-        command: measured as the cold start, unless it is empty; ``python -m retrieveall extract`` of one
+        texts: in mixed languages, in the order to run.
+        threads: for torch and for the command.
+        command: command line for the cold start, empty to skip it; ``python -m retrieveall extract`` with one
             sentence if None.
-        repeats: runs of the command, of which the median counts.
+        repeats: runs of the command; the median is reported.
 
     Raises:
         InputError: no texts, or fewer than one thread or repeat.
@@ -59,15 +59,15 @@ def measure(
 
 
 def throughput(model: Predictor, texts: Sequence[str]) -> dict[str, float]:
-    """Sentences a second by the wall clock, after the first batch has run once to warm up.
+    """Sentences per second of wall time, after a warm-up on the first batch.
 
-    ``cores_used`` is processor time by wall time: 1.0 for one busy thread.
+    ``cores_used`` is processor time divided by wall time: 1.0 for one busy thread.
 
     Raises:
         InputError: no texts.
     """
     if not texts:
-        raise InputError("expected texts to measure the speed with, got none")
+        raise InputError("expected texts to measure speed on, got none")
     model.predict(texts[:BATCH])
     wall, busy = time.perf_counter(), time.process_time()
     for first in range(0, len(texts), BATCH):
@@ -82,8 +82,8 @@ def throughput(model: Predictor, texts: Sequence[str]) -> dict[str, float]:
 
 
 def peak_memory() -> float | None:
-    """Most RAM that this process has had so far, in MB of 10^6 bytes; None where the system does not say."""
-    # getrusage alone would do but for Linux, where a child starts with the peak of whoever started it.
+    """Peak resident memory of this process in MB (10^6 bytes); None if unknown."""
+    # On Linux, getrusage of a child process starts with the peak of its parent.
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         kilobytes = next(line.split()[1] for line in lines if line.startswith("VmHWM:"))
@@ -93,15 +93,15 @@ def peak_memory() -> float | None:
     except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Bytes on macOS, kilobytes elsewhere: getrusage(2) of either.
+    # Bytes on macOS, kilobytes elsewhere; see getrusage(2).
     return round((peak if sys.platform == "darwin" else peak * 1024) / 1e6, 1)
 
 
 def cold_start(command: Sequence[str], *, threads: int = 1, repeats: int = 3) -> dict[str, Any]:
-    """Wall time of a whole process, from its start to its end, in seconds: every run, and their median.
+    """Wall time of a whole process in seconds: every run, and the median.
 
     Raises:
-        RetrieveAllError: the command is not found or exits with anything but 0.
+        RetrieveAllError: the command is not found or its exit status is not 0.
     """
     environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     runs = []

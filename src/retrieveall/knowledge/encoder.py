@@ -5,6 +5,7 @@ An encoder knows nothing of languages, labels or indexes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "Encoder",
     "NgramEncoder",
     "SentenceTransformerEncoder",
+    "fingerprint",
     "make_encoder",
     "open_encoder",
     "save_encoder",
@@ -31,6 +33,8 @@ FloatMatrix = npt.NDArray[np.float32]
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Knuth's multiplicative hashing
 _MIXER = np.uint64(0xD6E8FEB86659FD93)
 _CHUNK_CHARACTERS = 1 << 15  # bounds the memory of one step: about 4 n-grams a character, ``dimension`` floats each
+_DENSE = 256  # rows or columns up to which a matrix is decomposed whole; svds cannot give all of its directions
+_NO_VARIANCE = 1e-5  # of the largest singular value: what is below comes from rounding
 _MAX_CHARACTERS = 1 << 12  # a text's vector is that of its beginning: enough for language and topic, linear in time
 
 
@@ -49,9 +53,7 @@ class Encoder(Protocol):
         ...
 
     def encode(self, texts: Sequence[str]) -> FloatMatrix:
-        """Vectors of ``texts``, float32 [n, dimension], rows of L2 norm 1 (or 0 where a text says
-        nothing).
-        """
+        """Vectors of ``texts``, float32 [n, dimension], rows of L2 norm 1, or 0 for a text that says nothing."""
         ...
 
 
@@ -60,8 +62,7 @@ class NgramEncoder:
 
     The weight of an n-gram in a text is ``(1 + ln tf) * idf`` with ``idf = ln((1 + n) / (1 + df)) + 1``; the
     projection is onto the leading right singular vectors of that matrix over the fitting texts (Deerwester et
-    al. 1990), found by randomised subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4).
-    ``idf`` is folded into the projection, so that encoding is a sum of rows.
+    al. 1990). ``idf`` is folded into the projection, so that encoding is a sum of rows.
 
     Args:
         projection: float32 [buckets, dimension], ``buckets`` a power of two.
@@ -84,11 +85,6 @@ class NgramEncoder:
         return int(self._projection.shape[1])
 
     @property
-    def orders(self) -> tuple[int, int]:
-        """The shortest and the longest n-gram."""
-        return self._orders
-
-    @property
     def buckets(self) -> int:
         """Number of hash buckets that the n-grams share."""
         return int(self._projection.shape[0])
@@ -104,15 +100,9 @@ class NgramEncoder:
         sample: int = 40_000,
         seed: int = 0,
     ) -> NgramEncoder:
-        """Fit idf and projection on at most ``sample`` of ``texts``, drawn with ``seed``.
+        """Fit idf and projection on at most ``sample`` of ``texts``, drawn with ``seed``."""
+        from scipy import sparse
 
-        Raises:
-            MissingExtraError: scipy is not installed (extra ``train``).
-        """
-        try:
-            from scipy import sparse
-        except ImportError:
-            raise MissingExtraError("scipy", "train", "fitting the n-gram encoder") from None
         random = np.random.default_rng(seed)
         if len(texts) > sample:
             texts = [texts[i] for i in np.sort(random.choice(len(texts), sample, replace=False))]
@@ -156,6 +146,12 @@ class NgramEncoder:
             "orders": np.array(self._orders, dtype=np.int32),
         }
         write_tensors(folder / "projection.safetensors", tensors)
+
+    def fingerprint(self) -> str:
+        """A hash of what the vectors depend on."""
+        digest = hashlib.sha256(f"{self._orders} {self._projection.shape} ".encode())
+        digest.update(self._projection.tobytes())
+        return digest.hexdigest()
 
     @classmethod
     def open(cls, folder: Path) -> NgramEncoder:
@@ -253,6 +249,12 @@ def open_encoder(folder: Path) -> Encoder:
     return NgramEncoder.open(folder) if name == NgramEncoder.name else SentenceTransformerEncoder(name)
 
 
+def fingerprint(encoder: Encoder) -> str:
+    """A hash of what the vectors depend on; of an encoder that is not ours, the name is all that is known."""
+    own = encoder.fingerprint() if isinstance(encoder, NgramEncoder) else ""
+    return hashlib.sha256(json.dumps([encoder.name, own]).encode()).hexdigest()
+
+
 def _term_frequencies(
     texts: Sequence[str], buckets: int, orders: tuple[int, int]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatMatrix]:
@@ -284,24 +286,26 @@ def _term_frequencies(
     return unique // buckets, unique % buckets, (1 + np.log(frequency)).astype(np.float32)
 
 
-def _right_singular_vectors(matrix: Any, rank: int, random: np.random.Generator, iterations: int = 4) -> FloatMatrix:
-    """Leading right singular vectors of a sparse matrix [n, m], as float32 [m, rank], zero-padded."""
-    width = min(rank + 16, *matrix.shape)
-    basis = random.standard_normal((matrix.shape[1], width)).astype(np.float32)
-    for _ in range(iterations):
-        left, _ = np.linalg.qr(matrix @ basis)
-        basis, _ = np.linalg.qr(matrix.T @ left)
-    _, _, right = np.linalg.svd(matrix @ basis, full_matrices=False)
-    directions = (basis @ right.T)[:, :rank]
+def _right_singular_vectors(matrix: Any, rank: int, random: np.random.Generator) -> FloatMatrix:
+    """Leading right singular vectors of a sparse matrix [n, m], as float32 [m, rank]; 0 beyond the matrix's rank."""
+    from scipy.sparse.linalg import svds
+
     out = np.zeros((matrix.shape[1], rank), dtype=np.float32)
-    out[:, : directions.shape[1]] = directions
+    if not matrix.nnz:
+        return out
+    if min(matrix.shape) <= max(rank, _DENSE):
+        _, values, right = np.linalg.svd(matrix.toarray(), full_matrices=False)
+    else:
+        start = random.standard_normal(min(matrix.shape)).astype(np.float32)  # or every call gives other signs
+        _, values, right = svds(matrix, k=rank, v0=start)
+    order = np.argsort(-values)[:rank]
+    order = order[values[order] > _NO_VARIANCE * values.max()]
+    out[:, : len(order)] = right[order].T
     return out
 
 
 def _quantise_rows(matrix: FloatMatrix) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
-    """int8 codes [n, d] and float16 scales [n], so that ``codes * scales[:, None]`` is close to
-    ``matrix``.
-    """
+    """int8 codes [n, d] and float16 scales [n], so that ``codes * scales[:, None]`` is close to ``matrix``."""
     scales = (np.abs(matrix).max(axis=1) / 127).astype(np.float16)
     wide = np.maximum(scales.astype(np.float32), 1e-12)[:, None]
     return np.clip(np.rint(matrix / wide), -127, 127).astype(np.int8), scales

@@ -1,8 +1,8 @@
-"""Known mentions in a text: exact matches of word sequences, then words that are only a part of known mentions, then
-matches that differ in case or endings.
+"""Known mentions in a text: exact matches of word sequences, then partial matches, words that are components of longer
+mentions, then matches that differ in case or endings.
 
-Knows words, labels and counts; not vectors, and not where the sentences are stored. Whatever is left out of a
-lookup is left out as if the index had been built without it.
+Knows words, labels and counts; not vectors, and not where the sentences are stored. A lookup that excludes sentences
+gives what an index built without them would give.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from itertools import chain
 from typing import NamedTuple
 
 from retrieveall.data.segmentation import segment
+from retrieveall.knowledge.components import Components, components_of, has_long_words
 from retrieveall.knowledge.mentions import MIN_COMMON, MentionCounts, mentions, outside
-from retrieveall.knowledge.parts import Parts, has_long_words, parts_of
 from retrieveall.knowledge.phrases import BREAK, Phrases
 from retrieveall.knowledge.stems import similarity, spellings, stem
 from retrieveall.knowledge.surfaces import Surface
@@ -28,10 +28,12 @@ __all__ = ["EntityIndex"]
 _NOISE = 3  # words that stand outside of mentions more than this many times as often as inside are no name
 _FOLDED = 0.95  # similarity of a match that differs in case only
 _MAX_NEAR_WORDS = 6
-_PART = 4  # a word that stands in longer mentions more than this many times as often as alone is taken for a part
-_PART_NOISE = 1  # what _NOISE is, for parts
-_EDGE_COUNT = 2  # a part of several words, which are characters then, may occur by chance: it counts from this many
-_EDGE_SHARE = 0.7  # mentions on of which this share has one label
+_INSIDE = 4  # a word that stands in longer mentions more than this many times as often as alone is a partial match
+_PARTIAL_NOISE = 1  # what _NOISE is, for partial matches
+# A component of several words, which are single characters then, may occur by chance. It is a match if at least this
+# many mentions have it, and this share of them has one label.
+_EDGE_COUNT = 2
+_EDGE_SHARE = 0.7
 
 
 class EntityIndex:
@@ -49,13 +51,13 @@ class EntityIndex:
         for each in self._counts.values():
             self._starts.append(self._starts[-1] + len(each.surfaces))
         self._exact = Phrases((key, number) for number, key in enumerate(self._keys()))
-        self._part_counts: dict[str, dict[str, Counter[str]]] = {}
+        self._component_counts: dict[str, dict[str, Counter[str]]] = {}
 
     def lookup(
         self,
         text: str,
         *,
-        leave_out: Sequence[Sentence] = (),
+        exclude: Sequence[Sentence] = (),
         languages: Collection[str] | None = None,
         near_matches: bool = True,
         partial_matches: bool = False,
@@ -63,19 +65,18 @@ class EntityIndex:
         """The known mentions in ``text``, by position, free of overlap.
 
         Matches begin and end at words. Exact ones come first, from the left and the longest at each place. With
-        ``partial_matches``, what they leave uncovered is searched for words that stand in surfaces of several words, or
-        where words are single characters, for beginnings and ends of surfaces; and a single word that is a surface, but
-        stands in longer ones far more often, is taken for a part of those, too. What is left then is searched for
-        surfaces that differ in case, and with ``near_matches`` in their endings. Words that stand outside of mentions
-        far more often than inside, and surfaces without a letter or a digit, do not count.
+        ``partial_matches``, the remaining words are searched for components of longer surfaces; an exact match of a
+        single word that stands in longer surfaces far more often becomes a partial one, too. What remains then is
+        searched for surfaces that differ in case, and with ``near_matches`` in their endings. Words that stand outside
+        of mentions far more often than inside, and surfaces without a letter or a digit, do not count.
 
         Args:
-            leave_out: training sentences to be treated as never seen, with ``language`` set.
+            exclude: training sentences to treat as never seen, with ``language`` set.
             languages: use the training data of these only.
         """
         words = segment(text)
         folded = [word.text.casefold() for word in words]
-        view = _View(self, words, folded, languages, self._removed(leave_out))
+        view = _View(self, words, folded, languages, self._removed(exclude))
         exact: list[_Match] = []
         folded_only: list[_Match] = []
         for first, last, _, numbers in self._exact.find([(word,) for word in folded]):
@@ -84,9 +85,9 @@ class EntityIndex:
         free = [True] * len(words)
         chosen = _leftmost_longest(exact, free)
         if partial_matches:
-            chosen = [view.alone_or_part(match) for match in chosen]
-            found = (view.part(*place) for place in self._parts.find([word.text for word in words], free))
-            chosen += _leftmost_longest((part for part in found if part is not None), free)
+            chosen = [view.exact_or_partial(match) for match in chosen]
+            found = (view.partial(*place) for place in self._components.find([word.text for word in words], free))
+            chosen += _leftmost_longest((match for match in found if match is not None), free)
         near = folded_only
         if near_matches and any(free):
             stems = [spellings(word) if usable else () for word, usable in zip(folded, free, strict=True)]
@@ -106,20 +107,20 @@ class EntityIndex:
         language, row = self._row(number)
         return language, self._counts[language].surfaces[row]
 
-    def part_counts(self, part: str) -> Mapping[str, Mapping[str, int]]:
-        """The mentions of which ``part`` is a part, by language and label."""
-        known = self._part_counts.get(part)
+    def component_counts(self, component: str) -> Mapping[str, Mapping[str, int]]:
+        """The mentions with this component, by language and label."""
+        known = self._component_counts.get(component)
         if known is None:
             known = {}
-            for number in self._parts.numbers(part):
+            for number in self._components.numbers(component):
                 language, row = self._row(number)
                 known.setdefault(language, Counter()).update(self._counts[language].surfaces.counts(row))
-            self._part_counts[part] = known
+            self._component_counts[component] = known
         return known
 
-    def wholes(self, part: str) -> Iterator[tuple[str, Surface]]:
-        """Language and surface of all of which ``part`` is a part."""
-        return map(self.surface, self._parts.numbers(part))
+    def surfaces_with(self, component: str) -> Iterator[tuple[str, Surface]]:
+        """Language and surface of all that have this component."""
+        return map(self.surface, self._components.numbers(component))
 
     def common(self, word: str, languages: Collection[str] | None, removed: Mapping[str, _Removed]) -> int:
         """How often a case-folded word stands outside of mentions."""
@@ -151,8 +152,8 @@ class EntityIndex:
         return Phrases(self._stems())
 
     @functools.cached_property
-    def _parts(self) -> Parts:
-        return Parts(list(chain.from_iterable(counts.surfaces.keys() for counts in self._counts.values())))
+    def _components(self) -> Components:
+        return Components(list(chain.from_iterable(counts.surfaces.keys() for counts in self._counts.values())))
 
     def _keys(self) -> Iterator[str]:
         """The case-folded keys of all surfaces, by number."""
@@ -175,8 +176,8 @@ class EntityIndex:
             for form, label in mentions(sentence):
                 key = form.replace(" ", BREAK)
                 gone.mentions.setdefault(key, Counter())[label] += 1
-                for part in parts_of(key):
-                    gone.parts.setdefault(part, Counter())[label] += 1
+                for component in components_of(key):
+                    gone.components.setdefault(component, Counter())[label] += 1
             words, phrases = outside(sentence, self._exact)
             gone.words.update(words)
             gone.phrases.update(phrases)
@@ -185,10 +186,10 @@ class EntityIndex:
 
 @dataclass(slots=True)
 class _Removed:
-    """What the sentences left out had contributed in one language: mentions by key, words and phrases case-folded."""
+    """What the excluded sentences contributed in one language: mentions by key, words and phrases case-folded."""
 
     mentions: dict[str, Counter[str]] = field(default_factory=dict)
-    parts: dict[str, Counter[str]] = field(default_factory=dict)
+    components: dict[str, Counter[str]] = field(default_factory=dict)
     words: Counter[str] = field(default_factory=Counter)
     phrases: Counter[str] = field(default_factory=Counter)
 
@@ -215,7 +216,7 @@ _Reading = tuple[float, str, Mapping[str, Mapping[str, int]], int]  # similarity
 
 
 class _View:
-    """The index as one lookup sees it: one text, some languages, some sentences gone."""
+    """The index as one lookup sees it: for one text, some languages, and without the excluded sentences."""
 
     def __init__(
         self,
@@ -234,17 +235,17 @@ class _View:
         self._readings: dict[tuple[object, ...], list[_Reading]] = {}
 
     def matches(self, first: int, last: int, numbers: Sequence[int]) -> list[_Match]:
-        """The surfaces among ``numbers`` that are left, near to these words, and names."""
+        """The surfaces among ``numbers`` that match these words and have mentions left."""
         asked = (*numbers, *self._words[first:last])
         readings = self._readings.get(asked)
         if readings is None:
             readings = self._readings[asked] = list(self._read(first, last, numbers))
         return [_Match(first, last, *reading) for reading in readings]
 
-    def part(self, first: int, last: int) -> _Match | None:
-        """Words as a part of surfaces, if there are enough of those, or more than there are occurrences outside."""
-        part = BREAK.join(self._words[first:last])
-        counts = self._part_counts(part)
+    def partial(self, first: int, last: int) -> _Match | None:
+        """These words as a component of longer surfaces; None if too few mentions have it, or it is a common word."""
+        component = BREAK.join(self._words[first:last])
+        counts = self._component_counts(component)
         total = _total(counts)
         outside = 0
         if last - first > 1:
@@ -252,47 +253,47 @@ class _View:
             good = total >= _EDGE_COUNT and max(labels.values()) >= _EDGE_SHARE * total
         else:
             outside = self._common(first)
-            good = total > 0 and outside <= _PART_NOISE * total
-        return _Match(first, last, 1.0, self._whole(part), counts, outside, total, partial=True) if good else None
+            good = total > 0 and outside <= _PARTIAL_NOISE * total
+        return _Match(first, last, 1.0, self._longer(component), counts, outside, total, partial=True) if good else None
 
-    def alone_or_part(self, match: _Match) -> _Match:
-        """An exact match with what is known of it as a part of longer surfaces; where it is mostly that, as a part."""
+    def exact_or_partial(self, match: _Match) -> _Match:
+        """An exact match with its count inside of longer mentions; a partial match where it mostly stands in those."""
         if match.last - match.first > 1:
             return match
         word = self._words[match.first]
-        inside = self._part_counts(word)
+        inside = self._component_counts(word)
         total = _total(inside)
-        if total <= _PART * _total(match.counts):
+        if total <= _INSIDE * _total(match.counts):
             return match._replace(inside=total)
         counts = {
             language: Counter(match.counts.get(language, {})) + Counter(inside.get(language, {}))
             for language in sorted({*match.counts, *inside})
         }
-        return match._replace(form=self._whole(word), counts=counts, inside=total, partial=True)
+        return match._replace(form=self._longer(word), counts=counts, inside=total, partial=True)
 
-    def _part_counts(self, part: str) -> Mapping[str, Mapping[str, int]]:
-        """What is left of the mentions with this part."""
-        counts = self._index.part_counts(part)
+    def _component_counts(self, component: str) -> Mapping[str, Mapping[str, int]]:
+        """What is left of the mentions with this component."""
+        counts = self._index.component_counts(component)
         if self._languages is None and not self._removed:
             return counts
         kept: dict[str, Mapping[str, int]] = {}
         for language, by_label in counts.items():
             if self._languages is None or language in self._languages:
                 gone = self._removed.get(language)
-                less = gone.parts.get(part, Counter()) if gone else Counter()
+                less = gone.components.get(component, Counter()) if gone else Counter()
                 left = _left(by_label, less)
                 if left:
                     kept[language] = left
         return kept
 
-    def _whole(self, part: str) -> str:
-        """The first surface with this part of which something is left."""
-        for language, surface in self._index.wholes(part):
-            if (self._languages is None or language in self._languages) and self._counts(
-                surface.key, {language: surface}
-            )[0]:
-                return surface.form
-        return part
+    def _longer(self, component: str) -> str:
+        """The first surface with this component that has mentions left."""
+        for language, surface in self._index.surfaces_with(component):
+            if self._languages is None or language in self._languages:
+                counts, _ = self._counts(surface.key, {language: surface})
+                if counts:
+                    return surface.form
+        return component
 
     def _common(self, place: int) -> int:
         """How often the word at ``place`` stands outside of mentions."""
@@ -336,7 +337,7 @@ class _View:
             left = _left(surface.counts, gone.mentions.get(key, Counter()))
             if left:
                 counts[language] = left
-                # A sentence to leave out that was never in would otherwise leave less than nothing.
+                # An excluded sentence that was never indexed would otherwise leave a negative count.
                 outside += max(0, surface.outside - gone.phrases[key.casefold()])
         return counts, outside
 

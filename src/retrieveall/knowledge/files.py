@@ -14,7 +14,7 @@ from retrieveall.errors import ModelFolderError
 from retrieveall.storage import Manifest, check_safetensors, write_atomic
 
 __all__ = [
-    "Vouched",
+    "Checksums",
     "column",
     "copy_files",
     "integers",
@@ -28,15 +28,15 @@ __all__ = [
 _MAX_TABLE = 1 << 31  # bytes of a table in memory: a small file can claim to unpack to anything
 
 
-class Vouched:
-    """What a manifest vouches for, compared when it is first used: opening an index reads none of its files."""
+class Checksums:
+    """Compares files with a manifest when they are first used, so that opening an index reads none of them."""
 
     def __init__(self, manifest: Manifest | None) -> None:
         self._manifest = manifest
         self._compared: set[str] = set()
 
     def compare(self, name: str) -> None:
-        """Compare the checksum of a file, or of all files of a folder, once; nothing happens without a manifest.
+        """Compare a file, or all files of a folder, with the manifest, if there is one; the second call does nothing.
 
         Raises:
             ModelFolderError: missing, truncated or altered.
@@ -158,7 +158,5 @@ def column(table: Any, name: str) -> Any:
 
 
 def integers(values: Any) -> array[int]:
-    """An int32 column as an array whose single items are cheap to read: 4 bytes each, a list would take
-    40.
-    """
+    """An int32 column as an array whose items are cheap to read one by one, at 4 bytes each where a list takes 40."""
     return array("i", np.ascontiguousarray(values, dtype=np.int32).tobytes())

@@ -18,7 +18,7 @@ from retrieveall.types import Sentence, Word
 __all__ = ["MIN_COMMON", "MentionCounts", "count_mentions", "mentions", "outside"]
 
 MIN_COMMON = 2
-"""Words that stand outside of mentions less often than this are not kept."""
+"""Words that occur outside of mentions less often than this are not kept."""
 
 _EXAMPLES = 3
 

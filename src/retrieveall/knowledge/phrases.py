@@ -42,9 +42,6 @@ class Phrases:
                 prefixes.add(prefix)
                 end = phrase.rfind(BREAK, 0, end)
 
-    def __len__(self) -> int:
-        return len(self._numbers)
-
     def numbers(self, phrase: str) -> Sequence[int]:
         """The numbers of a phrase; none where it is not in the set."""
         found = self._numbers.get(phrase, ())

@@ -1,11 +1,10 @@
-"""Training sentences as columns: a few bytes a sentence in memory, made into ``Sentence`` when asked for by
-row.
-"""
+"""Training sentences as columns: a few bytes a sentence in memory, made into ``Sentence`` when asked for by row."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from retrieveall.data.normal import normalise
 from retrieveall.errors import InputError, ModelFolderError
 from retrieveall.knowledge.files import column, integers, make_table, read_table, write_table
 from retrieveall.types import Entity, Sentence
@@ -22,8 +22,8 @@ __all__ = ["SentenceTable", "text_key"]
 
 
 def text_key(text: str) -> int:
-    """64 bits of a hash of ``text`` without white space, case and compatibility variants: equal for twins."""
-    return _hash("".join(unicodedata.normalize("NFKC", text).casefold().split()))
+    """64 bits of a hash of ``text`` without white space, case and compatibility variants: equal for duplicates."""
+    return _hash("".join(unicodedata.normalize("NFKC", normalise(text).text).casefold().split()))
 
 
 def _hash(text: str) -> int:
@@ -72,12 +72,19 @@ class SentenceTable:
         texts: list[str] = self._texts.to_pylist()
         return texts
 
-    def twins(self, sentence: Sentence) -> list[int]:
+    def duplicates(self, sentence: Sentence) -> list[int]:
         """The rows that are ``sentence``: of the same text, or of this language and the same non-empty id."""
         rows = self._by_text.rows(text_key(sentence.text))
         if sentence.id and sentence.language in (None, self._language):
             rows = sorted({*rows, *self._by_id.rows(_hash(sentence.id))})
         return rows
+
+    def fingerprint(self) -> str:
+        """A hash of ids, texts and labelled spans."""
+        digest = hashlib.sha256(json.dumps([self._ids.to_pylist(), self.texts, self._names]).encode())
+        for numbers in (self._first, self._starts, self._ends, self._labels):
+            digest.update(numbers.tobytes())
+        return digest.hexdigest()
 
     @functools.cached_property
     def _by_text(self) -> _Lookup:

@@ -1,25 +1,29 @@
-"""The knowledge of all languages: one folder, opened lazily, extended or cut by one language at a time.
+"""The knowledge of all languages: one folder, opened lazily, to which languages can be added.
 
 Knows sentences, not adapters or prompts. ``encoder/`` is fixed by the first build; each language has a folder
-of its own that nothing but its own sentences can change.
+of its own that nothing but its own sentences can change. Sentences and queries are compared in their normal form.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from retrieveall.config import check_language
+from retrieveall.data.normal import NormalText, normalise, normalise_sentence
 from retrieveall.errors import InputError, LanguageError, ModelFolderError
 from retrieveall.knowledge.context import MAX_SCALE, ContextIndex, Hit, fit_scale, quantise
-from retrieveall.knowledge.encoder import Encoder, NgramEncoder, make_encoder, open_encoder, save_encoder
+from retrieveall.knowledge.encoder import Encoder, NgramEncoder, fingerprint, make_encoder, open_encoder, save_encoder
 from retrieveall.knowledge.entities import EntityIndex
-from retrieveall.knowledge.files import Vouched, copy_files, read_tensors, write_tensors
-from retrieveall.knowledge.language import FILES, LanguageKnowledge
+from retrieveall.knowledge.files import Checksums, copy_files, read_tensors, write_tensors
 from retrieveall.knowledge.mentions import count_mentions
-from retrieveall.knowledge.sentences import SentenceTable
+from retrieveall.knowledge.sentences import SentenceTable, text_key
+from retrieveall.knowledge.shard import FILES, Shard
 from retrieveall.storage import MANIFEST, Manifest, Transaction, recover
 from retrieveall.types import Knowledge, KnownEntity, Neighbour, Sentence
 
@@ -39,18 +43,16 @@ class KnowledgeBase:
         self,
         encoder: Encoder | None,
         scale: float | None,
-        languages: Mapping[str, LanguageKnowledge],
-        home: Path | None = None,
-        vouched: Vouched | None = None,
+        shards: Mapping[str, Shard],
+        encoder_folder: Path | None = None,
+        checksums: Checksums | None = None,
     ) -> None:
-        """Use ``build`` or ``open``. Encoder and scale are read from the folder ``home`` where they are
-        None.
-        """
+        """Use ``build`` or ``open``. Encoder and scale are read from ``encoder_folder`` where they are None."""
         self._encoder = encoder
         self._scale = scale
-        self._home = home
-        self._vouched = vouched or Vouched(None)
-        self._parts = dict(languages)
+        self._encoder_folder = encoder_folder
+        self._checksums = checksums or Checksums(None)
+        self._shards = dict(shards)
         self._context: ContextIndex | None = None
         self._entities: EntityIndex | None = None
 
@@ -64,15 +66,14 @@ class KnowledgeBase:
         """Index the training sentences of each language.
 
         Args:
-            encoder: an encoder, or what ``make_encoder`` takes; the n-gram encoder fitted on the
-                sentences if None.
+            encoder: an encoder, or what ``make_encoder`` takes; the n-gram encoder fitted on the sentences if None.
 
         Raises:
             LanguageError: a key that is not a language identifier.
             InputError: no sentences at all.
         """
         languages = sorted(check_language(language) for language in sentences_by_language)
-        texts = [sentence.text for language in languages for sentence in sentences_by_language[language]]
+        texts = [normalise(each.text).text for language in languages for each in sentences_by_language[language]]
         if not texts:
             raise InputError("expected training sentences to index, got none")
         total = len(texts)
@@ -94,14 +95,14 @@ class KnowledgeBase:
 
     @classmethod
     def open(cls, folder: Path | str, *, verify: bool = True, part_of_model: bool = False) -> KnowledgeBase:
-        """The knowledge in ``folder``. Reads names and sizes; the parts are read and checked on first use.
+        """The knowledge in ``folder``. Reads names and sizes; each file is read and checked when it is first used.
 
         A change by ``retrieveall index`` or ``save`` that was interrupted is finished or taken back first.
 
         Args:
             verify: compare the checksum of each file with the manifest of the index when the file is first used.
                 Without it, only sizes are compared, at once.
-            part_of_model: it has no manifest of its own; the model's manifest vouches for its files.
+            part_of_model: it has no manifest of its own; the model's manifest lists its files.
 
         Raises:
             ModelFolderError: no such folder, or a file that is missing, truncated, or not in the manifest.
@@ -115,14 +116,14 @@ class KnowledgeBase:
         manifest = None if part_of_model else Manifest.find(folder)
         if manifest is not None:
             manifest.verify(full=False)
-        vouched = Vouched(manifest if verify else None)
-        parts = {}
+        checksums = Checksums(manifest if verify else None)
+        shards = {}
         for child in sorted(folder.iterdir()):
             if child.name == _ENCODER or child.name.startswith(".") or not child.is_dir():
                 continue
             _check_files(child, manifest)
-            parts[child.name] = LanguageKnowledge(check_language(child.name), folder=child, vouched=vouched)
-        return cls(None, None, parts, folder / _ENCODER, vouched)
+            shards[child.name] = Shard(check_language(child.name), folder=child, checksums=checksums)
+        return cls(None, None, shards, folder / _ENCODER, checksums)
 
     def save(self, folder: Path | str) -> None:
         """Write the knowledge to ``folder`` as an index that stands alone, manifest included, as one change.
@@ -135,32 +136,32 @@ class KnowledgeBase:
         """
         folder = Path(folder)
         with Transaction(folder) as transaction:
-            fresh = not (folder / MANIFEST).exists()  # then the files that stay have yet to be vouched for
-            if fresh or self._home != folder / _ENCODER:
+            fresh = not (folder / MANIFEST).exists()  # then the files that stay are not in a manifest yet
+            if fresh or self._encoder_folder != folder / _ENCODER:
                 self._write_encoder(transaction.replace_folder(_ENCODER))
-            for language, part in self._parts.items():
-                if fresh or part.folder != folder / language:
-                    part.save(transaction.path(f"{language}/{FILES[0]}").parent)
+            for language, shard in self._shards.items():
+                if fresh or shard.folder != folder / language:
+                    shard.save(transaction.path(f"{language}/{FILES[0]}").parent)
             for child in folder.iterdir():
                 # Only what is a language of ours: the folder may be one that others use too.
-                if child.name not in self._parts and (child / FILES[0]).is_file():
+                if child.name not in self._shards and (child / FILES[0]).is_file():
                     for name in FILES:
                         transaction.delete(f"{child.name}/{name}")
 
     def write_files(self, folder: Path | str) -> None:
-        """Write all files of the knowledge into ``folder``, as a part of something that has a manifest itself."""
+        """Write all files of the knowledge into ``folder``, without a manifest: for a model, which has one."""
         folder = Path(folder)
         self._write_encoder(folder / _ENCODER)
-        for language in self._parts:
+        for language in self._shards:
             self.save_language(language, folder / language)
 
-    def _write_encoder(self, home: Path) -> None:
-        if self._home is None:
-            save_encoder(self.encoder, home)
-            write_tensors(home / "scale.safetensors", {"scale": np.array([self.scale], dtype=np.float64)})
+    def _write_encoder(self, folder: Path) -> None:
+        if self._encoder_folder is None:
+            save_encoder(self.encoder, folder)
+            write_tensors(folder / "scale.safetensors", {"scale": np.array([self.scale], dtype=np.float64)})
         else:
-            source = self._home_folder()
-            copy_files(source, home, [path.name for path in sorted(source.iterdir())])
+            source = self._checked_encoder_folder()
+            copy_files(source, folder, [path.name for path in sorted(source.iterdir())])
 
     def save_language(self, language: str, folder: Path | str) -> None:
         """Write the files of one language into ``folder``.
@@ -168,41 +169,43 @@ class KnowledgeBase:
         Raises:
             LanguageError: not in this base.
         """
-        self._part(language).save(Path(folder))
+        self._shard(language).save(Path(folder))
 
     @property
     def languages(self) -> tuple[str, ...]:
         """The languages, sorted."""
-        return tuple(sorted(self._parts))
+        return tuple(sorted(self._shards))
 
     @property
     def encoder(self) -> Encoder:
         """What turns texts into vectors; read on first use."""
         if self._encoder is None:
-            self._encoder = open_encoder(self._home_folder())
+            self._encoder = open_encoder(self._checked_encoder_folder())
         return self._encoder
 
     @property
     def scale(self) -> float:
         """Factor between vectors and their codes; fixed together with the encoder."""
         if self._scale is None:
-            path = self._home_folder() / "scale.safetensors"
+            path = self._checked_encoder_folder() / "scale.safetensors"
             values = read_tensors(path, {"scale": (np.float64, 1)})["scale"]
             if len(values) != 1 or not 0 < values[0] <= MAX_SCALE:
                 raise ModelFolderError(f"{path}: expected one positive number; index again")
             self._scale = float(values[0])
         return self._scale
 
-    def __len__(self) -> int:
-        return sum(len(part.sentences) for part in self._parts.values())
+    def fingerprint(self) -> str:
+        """A hash of all that retrieval depends on: encoder, and ids, texts, labels and vectors of the sentences."""
+        shards = [[language, self._shards[language].fingerprint()] for language in self.languages]
+        return hashlib.sha256(json.dumps([fingerprint(self.encoder), self.scale, shards]).encode()).hexdigest()
 
     def sentences(self, language: str) -> SentenceTable:
-        """The training sentences of ``language``, by row.
+        """The training sentences of ``language`` in normal form, by row.
 
         Raises:
             LanguageError: not in this base.
         """
-        return self._part(language).sentences
+        return self._shard(language).sentences
 
     def add_language(self, language: str, sentences: Sequence[Sentence]) -> None:
         """Add or replace a language; the others are not touched.
@@ -212,28 +215,17 @@ class KnowledgeBase:
         """
         if check_language(language).casefold() == _ENCODER:
             raise LanguageError(f"a language cannot be named {language!r}, the encoder's folder is; rename it")
+        sentences = [normalise_sentence(sentence) for sentence in sentences]
         vectors = self.encoder.encode([sentence.text for sentence in sentences])
-        part = LanguageKnowledge(
+        shard = Shard(
             language,
             sentences=SentenceTable.of(sentences, language),
             codes=quantise(vectors, self.scale),
             mentions=count_mentions(sentences),
         )
-        self._parts[language] = part
+        self._shards[language] = shard
         if self._context is not None:
-            self._context.add(language, part.codes(self.encoder.dimension))
-        self._entities = None
-
-    def remove_language(self, language: str) -> None:
-        """Forget a language; the others are not touched.
-
-        Raises:
-            LanguageError: not in this base.
-        """
-        self._part(language)
-        del self._parts[language]
-        if self._context is not None:
-            self._context.remove(language)
+            self._context.add(language, shard.codes(self.encoder.dimension))
         self._entities = None
 
     def retrieve(
@@ -241,7 +233,7 @@ class KnowledgeBase:
         texts: Sequence[str],
         k: int,
         *,
-        leave_out: Sequence[Sentence | None] | None = None,
+        exclude: Sequence[Sentence | None] | None = None,
         languages: Collection[str] | None = None,
         near_matches: bool = True,
         partial_matches: bool = False,
@@ -249,46 +241,42 @@ class KnowledgeBase:
         """What is known about each of ``texts``: the ``k`` nearest sentences, and the known mentions in it.
 
         Args:
-            leave_out: for each text, a training sentence that must be treated as never seen, with everything of
-                the same id in its language and everything of the same text in any language.
+            exclude: for each text, a training sentence to treat as never seen, together with its duplicates:
+                sentences with the same id in its language, and with the same text in any language. Where none has its
+                text, the counts of its language lose its own mentions all the same: one that was copied into it from
+                a training sentence is then known as often as it would be in new text.
             languages: retrieve from these only.
             near_matches: also mentions in another case or with other endings.
-            partial_matches: also words that are a part of mentions.
+            partial_matches: also words that are components of longer mentions.
 
         Raises:
-            InputError: ``leave_out`` of another length than ``texts``.
+            InputError: ``exclude`` of another length than ``texts``.
             LanguageError: one of ``languages`` is not in this base.
         """
-        if leave_out is None:
-            leave_out = [None] * len(texts)
-        if len(leave_out) != len(texts):
-            raise InputError(f"expected one sentence or None a text to leave out, {len(texts)}, got {len(leave_out)}")
-        names = self.languages if languages is None else tuple(self._part(name).language for name in languages)
+        if exclude is None:
+            exclude = [None] * len(texts)
+        if len(exclude) != len(texts):
+            raise InputError(
+                f"expected one sentence or None to exclude for each of {len(texts)} texts, got {len(exclude)}"
+            )
+        if languages is not None:
+            languages = tuple(self._shard(name).language for name in languages)
         if not texts:
             return []
-        excluded = [self._twins(sentence) for sentence in leave_out]
-        if k > 0:
-            hits = self._context_index().search(self.encoder.encode(texts), k, exclude=excluded, languages=names)
-        else:
-            hits = [[] for _ in texts]
+        normal = [normalise(text) for text in texts]
+        excluded = [self._duplicates(sentence) for sentence in exclude]
+        neighbours = self._neighbours(normal, k, excluded, languages)
         known = []
-        for text, rows, found in zip(texts, excluded, hits, strict=True):
-            removed = [self._parts[name].sentences[row] for name, some in rows.items() for row in some]
-            entities = self.known_entities(
-                text,
-                leave_out=removed,
-                languages=None if languages is None else names,
-                near_matches=near_matches,
-                partial_matches=partial_matches,
-            )
-            known.append(Knowledge(tuple(self._neighbour(hit) for hit in found), entities))
+        for text, sentence, rows, near in zip(normal, exclude, excluded, neighbours, strict=True):
+            removed = self._removed(sentence, rows)
+            known.append(Knowledge(near, self._known(text, removed, languages, near_matches, partial_matches)))
         return known
 
     def known_entities(
         self,
         text: str,
         *,
-        leave_out: Sequence[Sentence] = (),
+        exclude: Sequence[Sentence] = (),
         languages: Collection[str] | None = None,
         near_matches: bool = True,
         partial_matches: bool = False,
@@ -296,62 +284,108 @@ class KnowledgeBase:
         """The entity level of ``retrieve``: the known mentions in ``text``, by position, free of overlap.
 
         Args:
-            leave_out: sentences, with ``language`` set, whose mentions are each counted once less; nothing is looked
-                for that has their id or text.
+            exclude: training sentences, with ``language`` set, whose mentions are not counted. Unlike in
+                ``retrieve``, only these: their duplicates are not looked up.
         """
-        return tuple(
-            self._entity_index().lookup(
-                text,
-                leave_out=leave_out,
-                languages=languages,
-                near_matches=near_matches,
-                partial_matches=partial_matches,
-            )
-        )
+        removed = [normalise_sentence(sentence) for sentence in exclude]
+        return self._known(normalise(text), removed, languages, near_matches, partial_matches)
 
-    def examples(self, known: KnownEntity, *, leave_out: Sentence | None = None) -> list[Sentence]:
+    def examples(self, known: KnownEntity, *, exclude: Sentence | None = None) -> list[Sentence]:
         """A few training sentences that mention the surface of ``known``, by language."""
-        gone = self._twins(leave_out)
+        duplicates = self._duplicates(exclude)
         return [
-            self._parts[language].sentences[row]
-            for language, surface in self._entity_index().surfaces(known.surface)
+            self._shards[language].sentences[row]
+            for language, surface in self._entity_index().surfaces(normalise(known.surface).text)
             for row in surface.examples
-            if row not in gone.get(language, ())
+            if row not in duplicates.get(language, ())
         ]
 
-    def _home_folder(self) -> Path:
-        if self._home is None:
-            raise ModelFolderError("the knowledge has neither an encoder nor a folder to read it from; index again")
-        self._vouched.compare(_ENCODER)
-        return self._home
-
-    def _part(self, language: str) -> LanguageKnowledge:
-        if language not in self._parts:
-            have = ", ".join(self.languages) or "none"
-            raise LanguageError(f"no knowledge of the language {language[:80]!r}; there is: {have}")
-        return self._parts[language]
-
-    def _twins(self, sentence: Sentence | None) -> dict[str, list[int]]:
-        if sentence is None:
-            return {}
-        found = {name: part.sentences.twins(sentence) for name, part in self._parts.items()}
-        return {name: rows for name, rows in found.items() if rows}
+    def _neighbours(
+        self,
+        texts: Sequence[NormalText],
+        k: int,
+        exclude: Sequence[Mapping[str, Collection[int]]],
+        languages: Collection[str] | None,
+    ) -> list[tuple[Neighbour, ...]]:
+        if k <= 0:
+            return [() for _ in texts]
+        vectors = self.encoder.encode([text.text for text in texts])
+        hits = self._context_index().search(vectors, k, exclude=exclude, languages=languages)
+        return [tuple(map(self._neighbour, found)) for found in hits]
 
     def _neighbour(self, hit: Hit) -> Neighbour:
-        return Neighbour(self._parts[hit.language].sentences[hit.row], hit.similarity)
+        return Neighbour(self._shards[hit.language].sentences[hit.row], hit.similarity)
+
+    def _known(
+        self,
+        text: NormalText,
+        exclude: Sequence[Sentence],
+        languages: Collection[str] | None,
+        near_matches: bool,
+        partial_matches: bool,
+    ) -> tuple[KnownEntity, ...]:
+        found = self._entity_index().lookup(
+            text.text,
+            exclude=exclude,
+            languages=languages,
+            near_matches=near_matches,
+            partial_matches=partial_matches,
+        )
+        return tuple(found) if text.text == text.source else _in_source(found, text)
+
+    def _duplicates(self, sentence: Sentence | None) -> dict[str, list[int]]:
+        """The rows of each language that are ``sentence``."""
+        if sentence is None:
+            return {}
+        found = {name: shard.sentences.duplicates(sentence) for name, shard in self._shards.items()}
+        return {name: rows for name, rows in found.items() if rows}
+
+    def _removed(self, sentence: Sentence | None, rows: Mapping[str, Collection[int]]) -> list[Sentence]:
+        """The sentences whose mentions are not counted: ``rows``, and ``sentence`` itself if none has its text."""
+        removed = [self._shards[name].sentences[row] for name, some in rows.items() for row in some]
+        if sentence is not None and text_key(sentence.text) not in {text_key(each.text) for each in removed}:
+            removed.append(normalise_sentence(sentence))
+        return removed
+
+    def _checked_encoder_folder(self) -> Path:
+        if self._encoder_folder is None:
+            raise ModelFolderError("the knowledge has neither an encoder nor a folder to read it from; index again")
+        self._checksums.compare(_ENCODER)
+        return self._encoder_folder
+
+    def _shard(self, language: str) -> Shard:
+        if language not in self._shards:
+            have = ", ".join(self.languages) or "none"
+            raise LanguageError(f"no knowledge of the language {language[:80]!r}; there is: {have}")
+        return self._shards[language]
 
     def _context_index(self) -> ContextIndex:
         if self._context is None:
             context = ContextIndex(self.scale)
-            for language, part in self._parts.items():
-                context.add(language, part.codes(self.encoder.dimension))
+            for language, shard in self._shards.items():
+                context.add(language, shard.codes(self.encoder.dimension))
             self._context = context
         return self._context
 
     def _entity_index(self) -> EntityIndex:
         if self._entities is None:
-            self._entities = EntityIndex({language: part.mentions() for language, part in self._parts.items()})
+            self._entities = EntityIndex({language: shard.mentions() for language, shard in self._shards.items()})
         return self._entities
+
+
+def _in_source(found: Sequence[KnownEntity], text: NormalText) -> tuple[KnownEntity, ...]:
+    """Known entities of the normal form as those of the text that was given."""
+    moved: list[KnownEntity] = []
+    taken = 0
+    for known in found:
+        start, end = text.span(known.start, known.end)
+        if start < taken:  # two mentions in one cluster, as in U+FDFA, which stands for four words
+            continue
+        exact = known.surface == text.text[known.start : known.end]
+        surface = text.source[start:end] if exact else known.surface
+        moved.append(replace(known, start=start, end=end, surface=surface))
+        taken = end
+    return tuple(moved)
 
 
 def _check_files(folder: Path, manifest: Manifest | None) -> None:

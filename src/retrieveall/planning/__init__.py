@@ -1,14 +1,15 @@
-"""What training and running a backbone will take, by arithmetic: parameters, memory, tokens, time. Loads no weights."""
+"""Estimates parameters, memory, tokens and time of training and inference by arithmetic; loads no weights."""
 
 from __future__ import annotations
 
 from retrieveall.planning.gpus import GPUS, Gpu, find_gpu
 from retrieveall.planning.memory import InferenceMemory, TrainingMemory
 from retrieveall.planning.plan import LanguageTokens, Plan, make_plan
-from retrieveall.planning.tokens import EstimatedCounter, RowTokens, TokenCounter, local_counter, row_tokens
+from retrieveall.planning.tokens import CodecCounter, EstimatedCounter, RowTokens, TokenCounter, row_tokens
 
 __all__ = [
     "GPUS",
+    "CodecCounter",
     "EstimatedCounter",
     "Gpu",
     "InferenceMemory",
@@ -18,7 +19,6 @@ __all__ = [
     "TokenCounter",
     "TrainingMemory",
     "find_gpu",
-    "local_counter",
     "make_plan",
     "row_tokens",
 ]

@@ -1,4 +1,4 @@
-"""Accelerators by name, with the figures of their makers' data sheets."""
+"""Accelerators by name, with figures from the vendors' data sheets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["GPUS", "Gpu", "find_gpu"]
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """``tflops``: dense bfloat16 products with float32 sums, in 10^12 operations a second. ``memory``: 10^9 bytes.
+    """``tflops``: dense bfloat16 with float32 accumulation, 10^12 operations per second. ``memory``: 10^9 bytes.
 
-    ``bandwidth``: of the memory, 10^9 bytes a second.
+    ``bandwidth``: memory bandwidth, 10^9 bytes per second.
     """
 
     name: str
@@ -41,10 +41,10 @@ GPUS = {
 
 
 def find_gpu(name: str) -> Gpu:
-    """By its name, in any case.
+    """Look up a GPU by name, ignoring case.
 
     Raises:
-        InputError: none of that name; lists them.
+        InputError: unknown name; lists the known ones.
     """
     found = GPUS.get(name.lower())
     if found is None:

@@ -1,7 +1,7 @@
-"""Bytes on the device, for training and for inference. Arithmetic over an architecture; knows no corpus.
+"""Device memory in bytes for training and inference, computed from an architecture.
 
-Counted are weights, adapters with their optimiser, what backpropagation keeps, logits, and the cache of keys and
-values. Not counted are the driver's own memory and what the allocator wastes: leave a tenth of the card free.
+Includes weights, adapters with optimiser state, activations kept for backpropagation, logits and the key-value cache.
+Excludes driver and allocator overhead: leave a tenth of the card free.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from retrieveall.backbones import Architecture
-from retrieveall.config import BackboneConfig, LoraSettings
+from retrieveall.config import ALL_LINEAR, BackboneConfig, LoraSettings
 
 __all__ = ["InferenceMemory", "TrainingMemory", "activation_bytes", "inference_memory", "training_memory"]
 
@@ -22,7 +22,7 @@ _LOGITS = 4 + 4 + 4  # float32: logits, their softmax, its gradient
 
 @dataclass(frozen=True, slots=True)
 class TrainingMemory:
-    """In bytes. ``activations`` with the configured choice; beside it both choices."""
+    """In bytes. ``activations`` is as configured; the other two are with and without checkpointing."""
 
     weights: int
     optimiser: int
@@ -38,7 +38,7 @@ class TrainingMemory:
 
 @dataclass(frozen=True, slots=True)
 class InferenceMemory:
-    """In bytes. ``cache_per_row`` is what one row of a generating batch needs; 0 for tags."""
+    """In bytes. ``cache_per_row``: key-value cache of one row when generating; 0 for tagging."""
 
     weights: int
     adapters: int
@@ -52,7 +52,7 @@ class InferenceMemory:
 
 
 def weight_bytes(architecture: Architecture, backbone: BackboneConfig) -> int:
-    """Of the backbone as it is loaded."""
+    """Bytes of the loaded backbone."""
     wide = _BYTES[backbone.dtype]
     linear = _FOUR_BITS if backbone.quantization == "4bit" else wide
     return round(architecture.linear_parameters() * linear) + architecture.other_parameters() * wide
@@ -61,19 +61,19 @@ def weight_bytes(architecture: Architecture, backbone: BackboneConfig) -> int:
 def activation_bytes(
     architecture: Architecture, lora: LoraSettings, *, tokens: int, width: int, checkpointing: bool
 ) -> int:
-    """What is kept for the backward pass of ``tokens`` tokens; ``width`` is bytes of a number outside norms.
+    """Bytes kept for the backward pass of ``tokens`` tokens; ``width``: bytes per number outside norms.
 
-    Frozen linear layers keep no input of theirs; what stays is what norms, rotations, attention, the gate and the
-    adapters need. Compared with what torch really keeps in tests/backbones/test_plan_arithmetic.py.
+    Frozen linear layers do not keep their input; norms, rotary embeddings, attention, the gate and adapters do. Tested
+    against torch in tests/backbones/test_plan_arithmetic.py.
     """
     hidden, inner = architecture.hidden_size, architecture.intermediate_size
     linears = architecture.linears()
     queries, keys = linears["q_proj"][1], linears["k_proj"][1]
-    norms = 2 * hidden * (4 + 4 + width)  # each: its input and the normalised states in float32, its output
+    norms = 2 * hidden * (4 + 4 + width)  # each: input and normalised states in float32, output
     attention = (3 * queries + 3 * keys) * width  # rotated queries and keys, values, output; their products
     gate = 4 * inner * width  # gate, its activation, up, their product
     adapters = 0
-    targets = {name: shape for name, shape in linears.items() if name in lora.target_modules}
+    targets = {name: shape for name, shape in linears.items() if {name, ALL_LINEAR} & {*lora.target_modules}}
     for inputs in (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",)):
         used = [targets[name] for name in inputs if name in targets]
         if used:
@@ -98,13 +98,13 @@ def training_memory(
     checkpointing: bool,
     half: bool,
 ) -> TrainingMemory:
-    """Of one step on one device.
+    """Memory of one step on one device.
 
     Args:
-        adapters: trained in the run.
-        tokens: of the largest batch, padding included.
-        read_tokens: positions of that batch where logits are read; ``read_vocabulary`` of them each.
-        half: products in 16 bits, by the backbone's dtype or mixed precision.
+        adapters: number of trained adapters.
+        tokens: tokens of the largest batch, including padding.
+        read_tokens: positions of that batch with logits; ``read_vocabulary`` logits each.
+        half: 16-bit computation, by the backbone's dtype or mixed precision.
     """
     width = 2 if half else 4
     both = [
@@ -122,7 +122,7 @@ def training_memory(
 
 
 def cache_bytes(architecture: Architecture, dtype: str, tokens: int) -> int:
-    """Keys and values of one row of ``tokens`` tokens."""
+    """Bytes of the keys and values of one row of ``tokens`` tokens."""
     keys = architecture.num_key_value_heads * architecture.head_dim
     return 2 * architecture.num_hidden_layers * keys * tokens * _BYTES[dtype]
 
@@ -136,17 +136,17 @@ def inference_memory(
     row_tokens: int,
     rows: int,
     batch_tokens: int,
-    generates: bool,
+    writes: bool,
 ) -> InferenceMemory:
-    """Of one batch of ``rows`` rows of ``row_tokens`` tokens, of which ``batch_tokens`` pass at once."""
+    """Memory of a batch of ``rows`` rows of ``row_tokens`` tokens, with ``batch_tokens`` in one forward pass."""
     wide = _BYTES[backbone.dtype]
     working = batch_tokens * (4 * architecture.hidden_size + 3 * architecture.intermediate_size) * wide
-    if generates:
-        working += rows * architecture.vocab_size * 4 * 2  # logits of the next token, and a copy under the mask
+    if writes:
+        working += rows * architecture.vocab_size * 4 * 2  # logits of the next token, and a masked copy
     return InferenceMemory(
         weights=weight_bytes(architecture, backbone),
         adapters=adapters * architecture.adapter_parameters(lora.rank, lora.target_modules) * wide,
-        cache_per_row=cache_bytes(architecture, backbone.dtype, row_tokens) if generates else 0,
+        cache_per_row=cache_bytes(architecture, backbone.dtype, row_tokens) if writes else 0,
         rows=rows,
         working=working,
     )

@@ -1,4 +1,4 @@
-"""The whole estimate for one configuration, corpus and GPU."""
+"""The full estimate for one configuration, corpus and GPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from retrieveall.backbones import Architecture
 from retrieveall.config import ModelConfig, TrainingConfig
-from retrieveall.decoding import TagSet
+from retrieveall.decoders.tagging import TagSet
 from retrieveall.errors import InputError
 from retrieveall.planning.gpus import Gpu
 from retrieveall.planning.memory import InferenceMemory, TrainingMemory, inference_memory, training_memory, weight_bytes
@@ -23,12 +23,12 @@ _ROWS = 64  # of a generating batch
 _BATCH_TOKENS = 16_384  # of a generating batch's prompts, or of a tagging batch
 _LOADED = 64  # adapters that the bank keeps in memory
 _DECODING = 0.6
-"""Share of the memory's bandwidth that steps of single tokens reach; loops in Python take the rest."""
+"""Share of the memory bandwidth used by single-token steps; Python overhead takes the rest."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every figure of an estimate. Bytes, tokens and seconds; ``None`` where no corpus or GPU was named."""
+    """An estimate in bytes, tokens and seconds; ``None`` where a corpus or GPU would be needed."""
 
     backbone: str
     decoder: str
@@ -40,7 +40,7 @@ class Plan:
     gradient_accumulation: int
     gradient_checkpointing: bool
     quantization: str
-    longest_row: int
+    row_length: int
     training: TrainingMemory
     inference: InferenceMemory
     epochs: float
@@ -56,7 +56,7 @@ class Plan:
     sentences_per_second: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, with the totals of memory."""
+        """Plain data for JSON, with memory totals."""
         facts = asdict(self)
         facts["training"]["total"] = self.training.total
         facts["inference"]["total"] = self.inference.total
@@ -76,21 +76,24 @@ def make_plan(
     """Estimate a run.
 
     Args:
-        corpus: training sentences by language; without them rows are as long as the prompt may be.
-        counter: of tokens; an estimate by script if None.
-        utilisation: share of the GPU's peak that training and long prompts reach.
+        corpus: training sentences by language; without it, rows have the maximum prompt length.
+        counter: counts tokens; an estimate by script if None.
+        utilisation: share of the GPU's peak reached in training and on long prompts.
 
     Raises:
-        InputError: a language without sentences, or a share that is none.
-        ConfigError: no layer of the backbone is named like the target modules.
+        InputError: a language without sentences, or a utilisation outside 0 to 1.
+        ConfigError: the backbone has none of the target modules.
     """
     if not 0 < utilisation <= 1:
         raise InputError(f"expected a utilisation above 0 and at most 1, got {utilisation}")
     counter = counter or EstimatedCounter()
     rows = {language: _rows(language, own, config, counter) for language, own in (corpus or {}).items()}
-    generates = config.decoder.kind == "generation"
+    answer = config.decoder.longest_answer
     longest = max((each.longest for each in rows.values()), default=config.prompt.max_tokens)
-    reads = max((max(each.answer, each.reads) for each in rows.values()), default=config.prompt.max_tokens / 4)
+    predicted = max((max(each.answer, each.tags) for each in rows.values()), default=config.prompt.max_tokens / 4)
+    packed = _packed_length(config, training)
+    length = packed or longest
+    mean = max((each.mean for each in rows.values()), default=longest)
     adapters = max(1, len(rows))
     facts: dict[str, Any] = {
         "backbone": config.backbone.path,
@@ -103,7 +106,7 @@ def make_plan(
         "gradient_accumulation": training.gradient_accumulation,
         "gradient_checkpointing": training.gradient_checkpointing,
         "quantization": config.backbone.quantization,
-        "longest_row": longest,
+        "row_length": length,
         "epochs": training.epochs,
     }
     facts["training"] = training_memory(
@@ -111,9 +114,9 @@ def make_plan(
         config.backbone,
         training.lora,
         adapters=adapters,
-        tokens=training.batch_size * longest,
-        read_tokens=round(training.batch_size * reads),
-        read_vocabulary=architecture.vocab_size if generates else len(TagSet(config.label_names).tags),
+        tokens=training.batch_size * length,
+        read_tokens=round(training.batch_size * predicted * (length / mean if packed else 1)),
+        read_vocabulary=architecture.vocab_size if answer else len(TagSet(config.label_names)),
         checkpointing=training.gradient_checkpointing,
         half=config.backbone.dtype != "float32" or training.mixed_precision != "no",
     )
@@ -123,18 +126,25 @@ def make_plan(
         config.backbone,
         training.lora,
         adapters=min(adapters, _LOADED),
-        row_tokens=longest + (config.decoder.max_answer_tokens if generates else 0),
-        rows=at_once if generates else 1,
+        row_tokens=longest + answer,
+        rows=at_once if answer else 1,
         batch_tokens=at_once * longest,
-        generates=generates,
+        writes=answer > 0,
     )
     if gpu is not None:
         facts |= {"gpu": gpu, "utilisation": utilisation}
     if rows:
-        facts |= _corpus_facts(architecture, training, rows, counter)
+        facts |= _corpus_facts(architecture, training, rows, counter, packed)
         if gpu is not None:
             facts |= _times(architecture, facts, training, rows, gpu, utilisation)
     return Plan(**facts)
+
+
+def _packed_length(config: ModelConfig, training: TrainingConfig) -> int | None:
+    """Tokens of a packed row, as in ``training.session``; None where a row holds one sentence."""
+    if not training.packing or config.backbone.kernel == "flash_attention_2":
+        return None
+    return training.row_length or config.prompt.max_tokens + config.decoder.longest_answer
 
 
 def _rows(language: str, sentences: Sequence[Sentence], config: ModelConfig, counter: TokenCounter) -> RowTokens:
@@ -144,30 +154,35 @@ def _rows(language: str, sentences: Sequence[Sentence], config: ModelConfig, cou
 
 
 def _corpus_facts(
-    architecture: Architecture, training: TrainingConfig, rows: LanguageTokens, counter: TokenCounter
+    architecture: Architecture,
+    training: TrainingConfig,
+    rows: LanguageTokens,
+    counter: TokenCounter,
+    packed: int | None,
 ) -> dict[str, Any]:
     batch = training.batch_size * training.gradient_accumulation
+    tokens = round(sum(each.sentences * each.mean for each in rows.values()))
     sentences = sum(each.sentences for each in rows.values())
     operations = sum(each.sentences * _training_operations(architecture, training, each) for each in rows.values())
     return {
         "count_method": counter.method,
         "languages": dict(rows),
-        "tokens_per_epoch": round(sum(each.sentences * each.mean for each in rows.values())),
-        "steps_per_epoch": -(-sentences // batch),
+        "tokens_per_epoch": tokens,
+        "steps_per_epoch": -(-tokens // (batch * packed)) if packed else -(-sentences // batch),
         "flops_per_epoch": operations,
     }
 
 
 def _training_operations(architecture: Architecture, training: TrainingConfig, row: RowTokens) -> float:
-    """Floating point operations of one row: a frozen weight costs 2 a token forward and 2 back, a trained one 6.
+    """FLOPs of one row: per token, a frozen weight costs 2 forward and 2 backward, a trained one 6 in total.
 
-    Checkpointing runs the layers forward once more. Attention: products of every token with half the others.
+    Checkpointing adds a forward pass through the layers. In attention every token meets half of the others.
     """
     passes = 3 if training.gradient_checkpointing else 2
     adapter = architecture.adapter_parameters(training.lora.rank, training.lora.target_modules)
     per_token = 2 * passes * architecture.linear_parameters() + (6 if passes == 2 else 8) * adapter
     queries = architecture.num_attention_heads * architecture.head_dim
-    attention = (passes + 1) * 2 * architecture.num_hidden_layers * queries * row.mean  # back costs twice forward
+    attention = (passes + 1) * 2 * architecture.num_hidden_layers * queries * row.mean  # backward costs twice forward
     head = 4 * architecture.hidden_size * architecture.vocab_size * row.answer
     return row.mean * (per_token + attention) + head
 
@@ -186,7 +201,7 @@ def _times(
     mean = sum(each.sentences * each.mean for each in rows.values()) / total
     answer = sum(each.sentences * each.answer for each in rows.values()) / total
     reading = 2 * architecture.linear_parameters() * mean / speed
-    # Every step of a batch reads all weights once; the tokens of a row that a grammar forces come in one step.
+    # Each step of a batch reads all weights once; tokens forced by the grammar share a step.
     writing = answer * facts["weight_bytes"] / (gpu.bandwidth * 1e9 * _DECODING) / facts["inference"].rows
     return {
         "seconds_per_epoch": epoch,

@@ -1,8 +1,8 @@
-"""Tokens of the rows that a corpus becomes: the prompt with its knowledge, the text, and its repeat or answer.
+"""Token counts of training rows: the prompt with its knowledge, the text, and its repeat or answer.
 
-The prompts are those of the real builder, with what retrieval will roughly find: other sentences of the language, and
-the sentence's own mentions. Tokens are counted by the backbone's tokenizer where it lies on this machine; else
-estimated word by word from the scripts of its letters.
+Prompts come from the real builder, with simulated retrieval: other sentences of the language, and the sentence's own
+mentions. Tokens are counted by the backbone's tokenizer if it is available locally, else estimated per word from the
+scripts of its letters.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from retrieveall import stages
 from retrieveall.config import ModelConfig
 from retrieveall.data import segment
-from retrieveall.prompts import Piece, PromptBuilder, load_template
+from retrieveall.prompts import Piece
+from retrieveall.tokens import TokenCodec, load_tokenizer
 from retrieveall.types import Knowledge, KnownEntity, Neighbour, Sentence, Word
 
-__all__ = ["EstimatedCounter", "RowTokens", "TokenCounter", "local_counter", "row_tokens"]
+__all__ = ["CodecCounter", "EstimatedCounter", "RowTokens", "TokenCounter", "row_tokens"]
 
-_SAMPLE = 200  # sentences of a language that are looked at, evenly over the corpus
-_CHAT_TOKENS = 24  # of a chat template around one message; Llama-3's has 15, Qwen2.5's with its system turn 24
+_SAMPLE = 200  # sentences sampled per language, evenly over the corpus
+_CHAT_TOKENS = 24  # tokens of a chat template around one message: Llama-3 15, Qwen2.5 with its system turn 24
 
-# Letters that one token of a word holds in vocabularies of 128 to 152 thousand tokens, by the first word of the
-# letter's Unicode name. Our own rough figures; a third more or less is to be expected.
+# Letters per token with vocabularies of 128 to 152 thousand tokens, by the first word of the letter's Unicode name.
+# Our own rough figures; expect errors of a third.
 _LETTERS = {
     "LATIN": 4.5,
     "CYRILLIC": 3.5,
@@ -41,32 +43,24 @@ _LETTERS = {
     "DEVANAGARI": 1.8,
     "DIGIT": 2.0,
 }
-_RARE = 0.8  # a rare script falls apart into bytes
+_RARE = 0.8  # rare scripts are split into bytes
 
 
-class TokenCounter(Protocol):
-    """Counts tokens; ``method`` says how, for the reader of a plan."""
+class TokenCounter(stages.TokenCounter, Protocol):
+    """Counts tokens; ``method`` describes how, for the plan."""
 
     method: str
 
-    def count(self, piece: Piece) -> int:
-        """Tokens of a piece of a prompt."""
-        ...
-
-    def count_words(self, words: Sequence[Word]) -> int:
-        """Tokens of one copy of a text."""
-        ...
-
 
 class EstimatedCounter:
-    """Tokens of words from the scripts of their letters: no tokenizer is needed."""
+    """Estimates tokens from the scripts of the letters, without a tokenizer."""
 
     method = "estimated from the scripts of the letters"
 
     def count(self, piece: Piece) -> int:
         return _text_tokens(piece.text)
 
-    def count_words(self, words: Sequence[Word]) -> int:
+    def cost(self, words: Sequence[Word]) -> int:
         return sum(_word_tokens(word.text) for word in words)
 
 
@@ -87,23 +81,32 @@ def _letters_per_token(letter: str) -> float:
     return _LETTERS.get(unicodedata.name(letter, "").split(" ")[0].split("-")[0], _RARE)
 
 
-def local_counter(folder: Path, config: ModelConfig) -> TokenCounter:
-    """The tokenizer of a local model as a counter, with its own code path for words and pieces.
+class CodecCounter:
+    """Counts with the tokenizer of a local backbone, as training and inference do.
 
     Raises:
         ModelFolderError: no fast tokenizer in ``folder``.
         UnsafeFileError: a tokenizer with a pattern that may take exponential time.
     """
-    from retrieveall.planning.tokenizer import CodecCounter
 
-    return CodecCounter(folder, config)
+    method = "counted by the tokenizer"
+
+    def __init__(self, folder: Path, config: ModelConfig) -> None:
+        backbone = config.backbone.model_copy(update={"path": str(folder.resolve())})
+        self._codec = TokenCodec(load_tokenizer(backbone, None), config.decoder.spacing)
+
+    def count(self, piece: Piece) -> int:
+        return self._codec.count(piece)
+
+    def cost(self, words: Sequence[Word]) -> int:
+        return self._codec.cost(words)
 
 
 @dataclass(frozen=True, slots=True)
 class RowTokens:
-    """Of the rows of one language. ``mean`` and ``longest`` count whole rows, the rest is what they are made of.
+    """Tokens of one language's rows: ``mean`` and ``longest`` of whole rows, the others means of their components.
 
-    ``answer`` is the mean of what the model writes (0 for tags), ``reads`` of the positions where tags are read.
+    ``answer``: tokens that the model writes (0 for tagging). ``tags``: positions where tags are read.
     """
 
     sentences: int
@@ -111,34 +114,36 @@ class RowTokens:
     longest: int
     text: float
     answer: float
-    reads: float
+    tags: float
 
 
 def row_tokens(sentences: Sequence[Sentence], config: ModelConfig, counter: TokenCounter) -> RowTokens:
     """Token counts of training rows, from at most 200 of the ``sentences``, which must not be empty."""
-    builder = PromptBuilder(load_template(config.prompt.template), config.labels, config.prompt, counter.count)
-    tagging = config.decoder.kind == "tagging"
-    copies = 2 if tagging and config.decoder.attention == "repeat" else 1
+    steps = stages.Stages(config, None, counter)
+    copies, writes = config.decoder.copies, config.decoder.longest_answer > 0
     step = max(1, len(sentences) // _SAMPLE)
     sample = [sentences[i] for i in range(0, len(sentences), step)][:_SAMPLE]
-    totals, texts, answers, reads = [], [], [], []
+    totals, texts, answers, tags = [], [], [], []
     for number, sentence in enumerate(sample):
-        words = segment(sentence.text)
-        text = counter.count_words(words)
-        answer = 0 if tagging else _answer_tokens(sentence, counter)
         examples = [sample[(number + i) % len(sample)] for i in range(1, config.prompt.context_examples + 1)]
-        prompt = builder.build(sentence.text, _knowledge(sentence, examples), input_tokens=copies * text)
-        parts = (*prompt.before, *prompt.repeat) if copies == 2 or not tagging else prompt.before
-        chat = _CHAT_TOKENS if config.prompt.chat else 0
-        totals.append(1 + chat + sum(map(counter.count, parts)) + copies * text + answer)
-        texts.append(text)
-        answers.append(answer)
-        reads.append(len(words) if tagging else 0)
-    return RowTokens(len(sentences), _mean(totals), max(totals), _mean(texts), _mean(answers), _mean(reads))
+        windows = steps.window([sentence.text])
+        found = [_knowledge(sentence, examples) if len(windows) == 1 else Knowledge() for _ in windows]
+        for window, prompt in zip(windows, steps.prompt(windows, found), strict=True):
+            text = counter.cost(window.words)
+            answer = _answer_tokens(sentence, counter) if writes else 0
+            parts = (*prompt.before, *prompt.repeat) if copies == 2 or writes else prompt.before
+            chat = _CHAT_TOKENS if config.prompt.chat else 0
+            totals.append(1 + chat + sum(map(counter.count, parts)) + copies * text + answer)
+            texts.append(text)
+            answers.append(answer)
+            tags.append(0 if writes else window.kept_words)
+    if not totals:  # no sentence has a word
+        return RowTokens(len(sentences), 0, 0, 0, 0, 0)
+    return RowTokens(len(sentences), _mean(totals), max(totals), _mean(texts), _mean(answers), _mean(tags))
 
 
 def _knowledge(sentence: Sentence, examples: Sequence[Sentence]) -> Knowledge:
-    """What retrieval will find, more or less: its own mentions as known names, and other sentences."""
+    """Simulated retrieval: the sentence's own mentions as known entities, and other sentences."""
     known = tuple(
         KnownEntity(entity.start, entity.end, sentence.text[entity.start : entity.end], {"xx": {entity.label: 3}})
         for entity in sentence.entities
@@ -147,11 +152,11 @@ def _knowledge(sentence: Sentence, examples: Sequence[Sentence]) -> Knowledge:
 
 
 def _answer_tokens(sentence: Sentence, counter: TokenCounter) -> int:
-    """A line an entity (label, mention, line break), and the token that ends the answer."""
+    """One line per entity (label, mention, line break), and the end token."""
     found = 1
     for entity in sentence.entities:
         mention = sentence.text[entity.start : entity.end]
-        found += counter.count_words(segment(f"{entity.label} {mention}")) + 1
+        found += counter.cost(segment(f"{entity.label} {mention}")) + 1
     return found
 
 

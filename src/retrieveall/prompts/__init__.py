@@ -1,4 +1,4 @@
-"""Hierarchical prompts from versioned templates; the same builder serves training and inference."""
+"""Hierarchical prompts from versioned templates; training and inference use the same builder."""
 
 from __future__ import annotations
 

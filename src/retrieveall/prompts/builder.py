@@ -1,7 +1,7 @@
-"""The one builder of prompts, for training and for inference.
+"""Builds the prompts of training and inference.
 
 Turns a text and its knowledge into the hierarchical prompt P_e, se_1..se_n, P_c, sc_1..sc_m, P_t (design, section 1).
-Knows no model and no tokenizer: the caller says how many tokens a piece takes.
+The caller supplies the token counter; no tokenizer is needed here.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from retrieveall.types import Entity, Knowledge, KnownEntity, Neighbour, Sentenc
 __all__ = ["Prompt", "PromptBuilder"]
 
 STRENGTHS = ((5, "++"), (2, "+"), (0, ""))
-"""Least count and its sign: a small model reads two signs more easily than numbers."""
+"""Minimum count and its symbol: a small model reads two symbols more easily than numbers."""
 UNSURE = "~"
-"""For a near match, and for words that stand more often in longer mentions than alone."""
+"""For a near match, and for words that occur more often inside longer mentions than as a mention."""
 PARTIAL = ((0.8, "*"), (0.0, "?"))
-"""For words that are only a part of known mentions: the least share of those that has the label, and its sign."""
+"""For partial matches: the minimum share of the mentions that has the label, and its symbol."""
 
 DOUBTS = ((0.75, ""), (0.5, "-"), (0.0, "--"))
-"""Least share of the places where the words stand that are a mention or in one, and its sign: in Japanese two of
-five exact matches are doubtful, and fewer than half of those are an entity."""
+"""Minimum ``mention_share`` and its symbol: in Japanese two of five exact matches are doubtful, and fewer than half of
+those are an entity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What stands before the text, and between the text and its repeat, or the answer that the model writes."""
+    """The pieces before the text, and those between the text and its repeat or answer."""
 
     before: tuple[Piece, ...]
     repeat: tuple[Piece, ...]
@@ -38,7 +38,7 @@ class Prompt:
     neighbours: tuple[Neighbour, ...] = ()
 
     def render(self, text: str, *, repeated: bool = False) -> str:
-        """The full text of the prompt, for people."""
+        """The full text of the prompt, for display."""
         before = "".join(piece.text for piece in self.before) + text
         return before + "".join(piece.text for piece in self.repeat) + text if repeated else before
 
@@ -46,10 +46,9 @@ class Prompt:
 class PromptBuilder:
     """Builds prompts of one template for one label set.
 
-    ``count`` gives the tokens of a piece. Neighbours below ``min_similarity`` are not shown. Knowledge that does not
-    fit ``config.max_tokens`` beside the input is dropped, the least useful first: context examples from the farthest
-    on, then entity examples from the least certain on. The task and the input are never dropped. With ``chat`` prompt
-    and text are one message of a user.
+    ``count`` returns the tokens of a piece. Neighbours below ``min_similarity`` are not shown. If prompt and input
+    exceed ``config.max_tokens``, context examples are dropped first, starting with the farthest, then entity examples,
+    starting with the least certain; the task and the input never. With ``chat``, prompt and text are one user message.
     """
 
     def __init__(
@@ -71,14 +70,19 @@ class PromptBuilder:
         self._repeat = (*fill(template.repeat), *(literal(chat.after) if chat else ()))
 
     @property
+    def task(self) -> tuple[Piece, ...]:
+        """The fixed pieces of every prompt: the task and the frame of the text."""
+        return (*self._opening, *self._task, *self._repeat)
+
+    @property
     def room(self) -> int:
-        """Tokens that the copies of the text may take: what the task leaves of the budget, at least half of it."""
-        task = self._tokens([*self._opening, *self._task, *self._repeat])
+        """Token budget of all copies of the text: what the task leaves, at least half of the total."""
+        task = self._tokens(self.task)
         return max(self._config.max_tokens - task, self._config.max_tokens // 2)
 
     def build(self, text: str, knowledge: Knowledge, *, input_tokens: int = 0) -> Prompt:
-        """The prompt of ``text``, whose own copies take ``input_tokens`` of the budget."""
-        fixed = self._tokens([*self._opening, *self._task, *self._repeat])
+        """The prompt for ``text``, whose copies take ``input_tokens`` of the budget."""
+        fixed = self._tokens(self.task)
         budget = self._config.max_tokens - input_tokens - fixed
         entity_prompt, context_prompt = (
             fill(level.prompt) for level in (self._template.entity, self._template.context)

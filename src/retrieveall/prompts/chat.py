@@ -1,57 +1,60 @@
-"""The chat template of an instruction-tuned model, as the two literals that stand around one message of the user.
+"""The chat template of an instruction-tuned model, as two literals around one user message.
 
-The template is run once, by the tokenizer and in its sandbox, on a message that is a placeholder; what it writes
-before and after is the frame. Texts are never put through it: they stay contents of the prompt, encoded as plain text,
-so that a text with ``<|im_end|>`` or ``<|eot_id|>`` in it ends no turn.
+The template is rendered once with a placeholder message; the text before and after it is the frame. Input texts are
+never rendered: they are encoded as plain text, so that ``<|im_end|>`` or ``<|eot_id|>`` in a text cannot end a turn.
 
-Under a frame the user's turn is the prompt with the text; the assistant's turn, which the frame opens, is the answer,
-or for the tagging decoder the second copy of the text.
+The user's turn is the prompt with the text; the assistant's turn is the answer, or for the tagging decoder the second
+copy of the text.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import date
 
 from retrieveall.errors import ConfigError
 
 __all__ = ["ChatFrame", "chat_frame"]
 
 _PLACEHOLDER = "placeholder-of-the-message"
-_DATE = "01 Jan 2025"
-"""Some templates write today's date; a prompt that changes over night would not be the one of training."""
+_DATE = date(2025, 1, 1)
+"""Replaces today's date in templates, which would make prompts differ from those in training."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatFrame:
-    """``before`` and ``after`` the user's message; ``after`` ends where the assistant begins to write."""
+    """Literals ``before`` and ``after`` the user message; ``after`` opens the assistant's turn."""
 
     before: str
     after: str
 
 
-def chat_frame(tokenizer: Any) -> ChatFrame:
-    """The frame of a transformers tokenizer's chat template, without the token that begins every text.
+def chat_frame(template: str | None, name: str, tokens: Mapping[str, str]) -> ChatFrame:
+    """The frame of a chat template, without the begin-of-sequence token.
+
+    Args:
+        name: name of the tokenizer, for errors.
+        tokens: special tokens available to the template, such as ``bos_token`` and ``eos_token``.
 
     Raises:
-        ConfigError: the tokenizer has no chat template, or one that cannot be used.
+        ConfigError: there is no usable chat template.
     """
-    name = str(getattr(tokenizer, "name_or_path", "") or "the backbone")
-    if getattr(tokenizer, "chat_template", None) is None:
+    if template is None:
         raise ConfigError(
             f"prompt.chat: expected a chat template in the tokenizer of {name}, found none; "
-            "set prompt.chat to false, or take an instruction-tuned backbone"
+            "set prompt.chat to false, or use an instruction-tuned backbone"
         )
-    message = [{"role": "user", "content": _PLACEHOLDER}]
+    from retrieveall.prompts.chat_template import render_chat  # jinja2 is not needed without a chat template
+
     try:
-        text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, date_string=_DATE)
-    except Exception as error:  # whatever a template raises, the user needs one line
+        text = render_chat(template, _PLACEHOLDER, tokens, _DATE)
+    except Exception as error:  # a template may raise anything; the user gets one line
         detail = " ".join(str(error).split())[:200] or type(error).__name__
         raise ConfigError(f"prompt.chat: the chat template of {name} failed: {detail}; set it to false") from error
-    before, found, after = str(text).partition(_PLACEHOLDER)
+    before, found, after = text.partition(_PLACEHOLDER)
     if not found or _PLACEHOLDER in after:
         raise ConfigError(
-            f"prompt.chat: expected the chat template of {name} to hold the message once, it does not; set it to false"
+            f"prompt.chat: expected the chat template of {name} to contain the message once; set it to false"
         )
-    begin = getattr(tokenizer, "bos_token", None)
-    return ChatFrame(before.removeprefix(begin) if begin else before, after)
+    return ChatFrame(before.removeprefix(tokens.get("bos_token", "")), after)

@@ -1,8 +1,8 @@
-"""Versioned prompt templates: package data, strict, never code.
+"""Versioned prompt templates, stored as package data without code.
 
-A template is a set of short patterns. Filling one gives *pieces*: literals of the template, which may be special
-tokens of the tokenizer, and contents (input text, mentions, labels), which never are. Keeping the two apart is what
-makes a text that contains ``<|im_end|>`` or the template's own markers stay plain text.
+A template is a set of short patterns. Filling one gives *pieces*: literals of the template, which may contain special
+tokens, and contents (input text, mentions, labels), which may not. This way a text that contains ``<|im_end|>`` or
+the template's own markers remains plain text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FIELD = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of the prompt. ``literal`` pieces come from the template, the others from data."""
+    """A piece of the prompt: ``literal`` if it comes from the template, else from data."""
 
     text: str
     literal: bool
@@ -89,7 +89,7 @@ class Template(BaseModel):
 
 
 def fill(pattern: str, **fields: str | list[Piece]) -> list[Piece]:
-    """Split ``pattern`` at its fields; what a field holds becomes content, the rest literals."""
+    """Split ``pattern`` at its fields; field values become contents, the rest literals."""
     pieces: list[Piece] = []
     position = 0
     for match in _FIELD.finditer(pattern):
@@ -107,22 +107,22 @@ def fill(pattern: str, **fields: str | list[Piece]) -> list[Piece]:
 
 
 def literal(text: str) -> list[Piece]:
-    """``text`` as one literal, whatever stands in it; nothing for an empty one."""
+    """``text`` as a single literal; nothing if it is empty."""
     return [Piece(text, literal=True)] if text else []
 
 
 def available_templates() -> list[str]:
-    """Versions of the templates in the package."""
+    """Template versions in the package."""
     folder = resources.files("retrieveall.prompts") / "templates"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 @cache
 def load_template(version: str) -> Template:
-    """The template of that version.
+    """Load a template.
 
     Raises:
-        ConfigError: no such template; lists those there are.
+        ConfigError: no such template; lists the available ones.
     """
     if version not in available_templates():
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Routing: from the votes of retrieved sentences to the adapters that run."""
+"""Routing: retrieved sentences vote for the adapters that run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Votes of neighbours to adapter weights.
+"""Turns votes of neighbours into adapter weights.
 
-The router sees neighbours and the names of adapters, never text, and knows nothing of models.
+The router sees neighbours and adapter names, never text or models.
 """
 
 from __future__ import annotations
@@ -25,20 +25,19 @@ class Router:
     ) -> Route:
         """The adapters for one input.
 
-        A neighbour votes for its language with ``max(similarity, 0) ** power``, where ``available`` has an
-        adapter for it. In this order:
+        A neighbour votes for its language with ``max(similarity, 0) ** power``, if ``available`` has an adapter for
+        it. The first matching rule applies:
 
-        - ``language`` is given: that adapter alone (``"fixed"``).
-        - The best similarity is below ``floor``, or nobody votes: the input is unknown (``"fallback"``), and
-          gets ``max_adapters`` of all those available, weighted by what votes there are, or, with
-          ``fallback="base"``, none.
+        - ``language`` is given: its adapter alone (``"fixed"``).
+        - The best similarity is below ``floor``, or there are no votes (``"fallback"``): ``max_adapters`` of those
+          available, weighted by any votes, or, with ``fallback="base"``, none.
         - The best share of the vote is at least ``winner``: that adapter alone (``"vote"``).
         - Otherwise the ``max_adapters`` best, weighted by their shares (``"mixture"``).
 
         Ties go to the alphabetically first language, so that the order of neighbours does not matter.
 
         Raises:
-            LanguageError: ``language`` has no adapter; lists those that have one.
+            LanguageError: ``language`` has no adapter; lists the available ones.
         """
         heard = [neighbour for neighbour in neighbours if neighbour.language in available]
         votes = self._votes(heard)
@@ -55,7 +54,7 @@ class Router:
         return Route(self._strongest(votes), votes, "mixture")
 
     def _votes(self, neighbours: Sequence[Neighbour]) -> dict[str, float]:
-        """Share of the vote by language, strongest first; empty where nobody votes."""
+        """Vote share by language, largest first; empty without votes."""
         best = max((neighbour.similarity for neighbour in neighbours), default=0.0)
         if best <= 0:
             return {}
@@ -70,7 +69,7 @@ class Router:
     def _fallback(self, votes: Mapping[str, float], available: Collection[str]) -> dict[str, float]:
         if self.config.fallback == "base" or not available:
             return {}
-        # Languages that nobody voted for have no share; where nobody voted at all, all have the same.
+        # Languages without votes get no share; without any votes, all get the same.
         return self._strongest(votes or _normalised(dict.fromkeys(available, 1.0)))
 
     def _strongest(self, votes: Mapping[str, float]) -> dict[str, float]:
@@ -78,7 +77,7 @@ class Router:
 
 
 def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
-    """``weights`` with sum 1, largest first, ties in alphabetical order."""
+    """``weights`` scaled to sum 1, largest first, ties in alphabetical order."""
     total = sum(weights.values())
     ranked = sorted(weights, key=lambda name: (-weights[name], name))
     return {name: weights[name] / total for name in ranked}

@@ -1,6 +1,4 @@
-"""Files of a model folder: written whole or not at all, checked before anything opens them. No torch, no
-models.
-"""
+"""Files of a model folder: written atomically, checked before a library opens them. No torch, no models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of others, checked before any library opens them: JSON, safetensors headers, pickles, code.
+"""Untrusted files, checked before a library loads them: JSON, safetensors headers, pickles, code.
 
 Nothing here unpickles, imports or fetches anything.
 """
@@ -6,40 +6,31 @@ Nothing here unpickles, imports or fetches anything.
 from __future__ import annotations
 
 import json
-import math
-import struct
 from collections.abc import Iterator
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from retrieveall.errors import ModelFolderError, UnsafeFileError
 
-__all__ = ["check_safetensors", "read_json", "refuse_unsafe_weights"]
+__all__ = ["check_safetensors", "file_size", "read_json", "refuse_unsafe_weights"]
 
-_MAX_HEADER = 100_000_000  # the limit of the safetensors library
 _MAX_JSON = 16 << 20
-# Bytes per element, from the format's documentation; its sub-byte types do not occur in our files.
-_BYTES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
-    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
-}  # fmt: skip
 _PICKLES = {".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
 _CONFIGS = ("adapter_config.json", "config.json", "generation_config.json", "tokenizer_config.json")
 _CODE_KEYS = ("auto_map", "trust_remote_code")
 
 
 def read_json(path: Path, *, limit: int = _MAX_JSON) -> dict[str, Any]:
-    """A JSON object from a file that may be missing, huge or malformed.
+    """Read a JSON object from a file that may be missing, huge or malformed.
 
     Raises:
         ModelFolderError: names the file and what is wrong with it.
     """
+    if file_size(path) > limit:
+        raise ModelFolderError(f"{path} is larger than {limit} bytes; expected a short JSON file, replace it")
     try:
-        if path.stat().st_size > limit:
-            raise ModelFolderError(f"{path} is larger than {limit} bytes; expected a short JSON file, replace it")
         raw = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise ModelFolderError(f"{path} is missing; restore it from a copy or download the model again") from None
     except OSError as error:
         raise ModelFolderError(f"could not read {path}: {error.strerror}; check its permissions") from None
     except (ValueError, RecursionError):
@@ -52,97 +43,62 @@ def read_json(path: Path, *, limit: int = _MAX_JSON) -> dict[str, Any]:
 
 
 def check_safetensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Dtype and shape of every tensor, from the header alone, once all of it is consistent with the file.
+    """Dtype and shape of every tensor, from the header alone.
 
-    The format: 8 bytes little-endian header length, a JSON header, the data without gap or overlap
-    (https://github.com/huggingface/safetensors#format). Reads the header only, of at most 100 MB.
+    ``safe_open`` refuses a header that is too long, not JSON, or does not agree with the file: unknown dtypes, shapes
+    that do not fit their bytes, bytes that overlap or belong to no tensor. This adds an error of its own for a pickle,
+    and for a named pipe, on which ``safe_open`` would block. Values are not checked: loaders look for NaN.
 
     Raises:
-        UnsafeFileError: a pickle or archive under this name.
-        ModelFolderError: missing, truncated, or a header that lies; names file and tensor.
+        UnsafeFileError: a pickle or archive.
+        ModelFolderError: missing, truncated or malformed; names the file, and the tensor if the library does.
     """
-    size, header = _read_header(path)
-    try:
-        parsed = json.loads(header, object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise _malformed(path, f"its header is no valid JSON ({error})") from None
-    if not isinstance(parsed, dict):
-        raise _malformed(path, "its header is no JSON object")
-    parsed.pop("__metadata__", None)
-    data_size = size - 8 - len(header)
-    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
-    spans: list[tuple[int, int, str]] = []
-    for name, entry in parsed.items():
-        dtype, shape, start, end = _check_tensor(path, name, entry, data_size)
-        tensors[name] = dtype, shape
-        spans.append((start, end, name))
-    position = 0
-    for start, end, name in sorted(spans):
-        if start != position:
-            fault = "overlaps another" if start < position else "leaves a gap before it"
-            raise _malformed(path, f"tensor {name[:200]!r} {fault}")
-        position = end
-    if position != data_size:
-        raise _malformed(path, f"it has {data_size} bytes of data where the header accounts for {position}")
-    return tensors
+    from safetensors import SafetensorError, safe_open
 
-
-def _read_header(path: Path) -> tuple[int, bytes]:
+    file_size(path)
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
-            first = file.read(1)
-            if 0 < length <= min(size - 8, _MAX_HEADER) and first == b"{":
-                return size, first + file.read(length - 1)
+        with safe_open(path, "numpy") as file:  # reads the header only, of at most 100 MB; numpy: torch stays unloaded
+            tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            return {name: (str(each.get_dtype()), tuple(each.get_shape())) for name, each in tensors.items()}
     except OSError as error:
-        raise ModelFolderError(f"could not read {path}: {error.strerror}; restore it from a copy") from None
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        raise UnsafeFileError(f"{path} is a pickle, which can run code, and was not opened; save it as safetensors")
-    if length > size - 8:
-        raise _malformed(path, f"its header claims {length} bytes, the file has {size}")
-    raise _malformed(path, f"expected a header of 1 to {_MAX_HEADER} bytes that starts with '{{'")
+        raise ModelFolderError(f"could not read {path}: {error.strerror or error}; restore it from a copy") from None
+    except SafetensorError as error:
+        if _is_pickle(path):
+            raise UnsafeFileError(
+                f"{path} is a pickle, which can run code, and was not opened; save it as safetensors"
+            ) from None
+        detail = " ".join(str(error).split())[:300]
+        raise ModelFolderError(f"{path} is not a valid safetensors file ({detail}); restore it from a copy") from None
 
 
-def _check_tensor(path: Path, name: str, entry: Any, data_size: int) -> tuple[str, tuple[int, ...], int, int]:
-    shown = f"tensor {name[:200]!r}"
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise _malformed(path, f"{shown} needs dtype, shape and data_offsets")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _BYTES:
-        raise _malformed(path, f"{shown} has the unknown dtype {str(dtype)[:40]!r}")
-    if not _naturals(shape) or len(shape) > 16:
-        raise _malformed(path, f"{shown} has no valid shape")
-    if not _naturals(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= data_size:
-        raise _malformed(path, f"{shown} lies outside the file")
-    needed = math.prod(shape) * _BYTES[dtype]
-    if offsets[1] - offsets[0] != needed:
-        raise _malformed(path, f"{shown} of shape {shape} needs {needed} bytes, has {offsets[1] - offsets[0]}")
-    return dtype, tuple(shape), offsets[0], offsets[1]
+def file_size(path: Path, remedy: str = "restore it from a copy or download the model again") -> int:
+    """Bytes of a regular file.
+
+    Raises:
+        ModelFolderError: missing, or not a regular file, such as a named pipe, on which reading would block.
+    """
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for NUL in a name
+        raise ModelFolderError(f"{path} is missing; {remedy}") from None
+    except OSError as error:
+        raise ModelFolderError(f"could not read {path}: {error.strerror}; check its permissions") from None
+    if not S_ISREG(found.st_mode):
+        raise ModelFolderError(f"expected a regular file, {path} is not one; {remedy}")
+    return found.st_size
 
 
-def _naturals(value: Any) -> bool:
-    return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"{key[:200]!r} stands twice")
-        found[key] = value
-    return found
-
-
-def _malformed(path: Path, fault: str) -> ModelFolderError:
-    return ModelFolderError(f"{path} is no sound safetensors file: {fault}; restore it from a copy or train it again")
+def _is_pickle(path: Path) -> bool:
+    """Only for a file that is not safetensors: a valid one may begin with the same bytes."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    return start == b"PK" or start[:1] == b"\x80"
 
 
 def refuse_unsafe_weights(folder: Path) -> None:
-    """Refuse a folder of weights that could only be unpickled, or whose configuration names code to import.
+    """Refuse a folder whose weights are pickles, or whose configuration names code to import.
 
-    Pickles beside safetensors (``training_args.bin``) are tolerated: nothing here ever opens them.
+    Pickles beside safetensors (``training_args.bin``) are allowed: they are never opened.
 
     Raises:
         UnsafeFileError: names the file and the remedy.

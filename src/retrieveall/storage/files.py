@@ -1,29 +1,33 @@
-"""Single files: safe names, atomic writes, checksums. Knows nothing of what is in them."""
+"""Single files: safe names, atomic writes, checksums. Knows nothing of their content."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
-import tempfile
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
 from retrieveall.errors import ModelFolderError, UnsafeFileError
 
-__all__ = ["MANIFEST", "check_relative", "fsync_folder", "safe_join", "sha256_file", "write_atomic"]
+__all__ = ["MANIFEST", "UNSUPPORTED", "check_relative", "fsync_folder", "safe_join", "sha256_file", "write_atomic"]
 
 MANIFEST = "manifest.json"
+UNSUPPORTED = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""Errors of a call that the file system does not support; NFS answers EBADF to a lock on a folder."""
+
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\:\ud800-\udfff]")
 _MAX_PART = 255  # bytes of one name on the common file systems
 _MAX_PATH = 4096
 
 
 def check_relative(root: Path, relative: str) -> None:
-    """The part of ``safe_join`` that needs no look at the disk.
+    """The checks of ``safe_join`` that do not touch the disk.
 
     Raises:
-        UnsafeFileError: as ``safe_join``, links excepted.
+        UnsafeFileError: as ``safe_join``, except for links.
     """
     parts = relative.split("/")
     if (
@@ -38,14 +42,14 @@ def check_relative(root: Path, relative: str) -> None:
 
 
 def safe_join(root: Path, relative: str) -> Path:
-    """``root / relative``, for a POSIX path that comes from a file or a user and must stay inside ``root``.
+    """``root / relative``, for a POSIX path from a file or a user that must stay inside ``root``.
 
-    Links that lead out are refused, except those of a Hugging Face cache, where every file of a snapshot is a
-    link into the ``blobs`` folder beside it.
+    Links out of the folder are refused, except those of a Hugging Face cache, where every file of a snapshot is a link
+    into the ``blobs`` folder beside it.
 
     Raises:
-        UnsafeFileError: absolute, ``..``, a drive letter, a backslash, a control character, a part or the
-            whole too long, or a link that leaves the folder.
+        UnsafeFileError: an absolute path, ``..``, a drive letter, a backslash, a control character, a name or path that
+            is too long, or a link out of the folder.
     """
     check_relative(root, relative)
     path = root / relative
@@ -63,23 +67,20 @@ def safe_join(root: Path, relative: str) -> Path:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` beside ``path``, flush it to the disk, and rename it: the old file or the new one, never
-    half.
+    """Write ``data`` to a temporary file, flush it to the disk, and rename it to ``path``.
 
     Raises:
-        ModelFolderError: the disk is full or not writable; the old file, if any, is as it was.
+        ModelFolderError: the disk is full or not writable; the old file, if any, is unchanged.
     """
     temporary: Path | None = None
     state = "the old content is kept, free space and repeat"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
+        temporary = path.with_name(f".tmp-{secrets.token_hex(8)}")
+        with temporary.open("xb") as file:  # not tempfile, whose files are private: a model folder is shared
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; a model folder is shared
         os.replace(temporary, path)  # noqa: PTH105 - one spelling for the crash tests to break
         temporary, state = None, "the new content is there but may not survive a power cut"
         fsync_folder(path.parent)
@@ -91,23 +92,20 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make renames inside ``folder`` survive a power cut; Windows has no such call."""
+    """Make renames inside ``folder`` survive a power cut, where the system supports it."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
     finally:
         os.close(descriptor)
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal, read in pieces."""
+    """SHA-256 of a file, in hexadecimal; the file is not read into memory as a whole."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)  # the only way to read it is to set it
-    os.umask(mask)
-    return mask

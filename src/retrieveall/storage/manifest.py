@@ -1,4 +1,4 @@
-"""The manifest of a model folder: which files it has, with size and checksum."""
+"""The manifest of a model folder: its files with their sizes and checksums."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieveall.errors import ModelFolderError
-from retrieveall.storage.checks import read_json
+from retrieveall.storage.checks import file_size, read_json
 from retrieveall.storage.files import MANIFEST, check_relative, safe_join, sha256_file, write_atomic
 
 __all__ = ["FileRecord", "Manifest"]
@@ -34,22 +34,20 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """``manifest.json``: POSIX paths relative to ``folder``, each with its record. The manifest itself is not
-    in it.
-    """
+    """``manifest.json``: POSIX paths relative to ``folder``, each with its record. It does not list itself."""
 
     folder: Path
     files: Mapping[str, FileRecord]
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
-        """Read and check ``manifest.json``; opens no other file.
+        """Read and check ``manifest.json``; no other file is opened.
 
         Raises:
-            ModelFolderError: missing, no JSON, or of another format.
-            UnsafeFileError: it lists a path outside ``folder``.
+            ModelFolderError: missing, not JSON, or of another format.
+            UnsafeFileError: it lists a path outside ``folder``, or is a link to one.
         """
-        path = folder / MANIFEST
+        path = safe_join(folder, MANIFEST)
         raw = read_json(path, limit=_MAX_BYTES)
         files = raw.get("files")
         if raw.get("format") != 1 or not isinstance(files, dict):
@@ -57,7 +55,7 @@ class Manifest:
                 f"{path}: expected format 1 with 'files', got format {raw.get('format')!r}; {_REMEDY}"
             )
         for name in files:
-            check_relative(folder, name)  # links are looked at when a file is used: there may be thousands
+            check_relative(folder, name)  # links are checked when a file is used: there may be thousands of files
         return cls(folder, {name: _record(path, name, value) for name, value in files.items()})
 
     @classmethod
@@ -67,7 +65,7 @@ class Manifest:
 
     @classmethod
     def of(cls, folder: Path) -> Manifest:
-        """A new manifest of every regular file that is there; hidden files and folders are left out."""
+        """A new manifest of the regular files in ``folder``, without hidden files and folders."""
         names = sorted(
             path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and not path.is_dir()
         )
@@ -75,32 +73,27 @@ class Manifest:
         return cls(folder, {name: FileRecord.of(safe_join(folder, name)) for name in kept})
 
     def names(self, prefix: str | None = None) -> list[str]:
-        """The paths, sorted; with ``prefix`` the file or the folder of that name only."""
+        """The paths, sorted; with ``prefix`` only that file, or the files of that folder."""
         return sorted(
             name for name in self.files if prefix is None or name == prefix or name.startswith(prefix.rstrip("/") + "/")
         )
 
     def verify(self, prefix: str | None = None, *, full: bool = True) -> None:
-        """Compare the files with their records: size, and where ``full`` the checksum too.
+        """Compare the files with their records: the sizes, and with ``full`` the checksums too.
 
         Raises:
             ModelFolderError: names the first file that is missing, of another size, or altered.
         """
         for name in self.names(prefix):
             record, path = self.files[name], safe_join(self.folder, name)
-            try:
-                size = path.stat().st_size
-            except OSError:
-                raise ModelFolderError(f"{path} is missing; {_REMEDY}") from None
+            size = file_size(path, _REMEDY)
             if size != record.size:
                 raise ModelFolderError(f"{path} is damaged: expected {record.size} bytes, found {size}; {_REMEDY}")
             if full and sha256_file(path) != record.sha256:
                 raise ModelFolderError(f"{path} was altered: its checksum is not the manifest's; {_REMEDY}")
 
     def update(self, added: Mapping[str, Path], removed: Iterable[str] = ()) -> Manifest:
-        """A new manifest with the files of ``added`` (name to where the bytes are now), without those of
-        ``removed``.
-        """
+        """A new manifest with the files of ``added`` (name to where the bytes are now) and without ``removed``."""
         gone = set(removed)
         files = {name: record for name, record in self.files.items() if name not in gone}
         files |= {name: FileRecord.of(path) for name, path in added.items()}

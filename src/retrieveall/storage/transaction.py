@@ -1,8 +1,8 @@
-"""Several files of a folder change together: all of them or none, whatever happens in between.
+"""Several files of a folder change together: all of them or none, even if the process is killed.
 
-A redo journal. New files are staged under ``.staging/files``; then ``.staging/commit.json`` appears, by a
-rename, and from that moment on the change is decided: whoever opens the folder next finishes it. Before that
-moment, whoever opens the folder next throws the staging away. Knows paths only, not what the files mean.
+A redo journal. New files are staged under ``.staging/files``; then ``.staging/commit.json`` appears by a rename, which
+commits the change: the next process that opens the folder completes it. Without that file the next process discards the
+staged files. Knows paths only, not what the files mean.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeGuard
@@ -20,12 +20,8 @@ from typing import Any, TypeGuard
 from retrieveall.errors import InputError, ModelFolderError, UnsafeFileError
 from retrieveall.storage.checks import read_json
 from retrieveall.storage.files import MANIFEST, fsync_folder, safe_join, write_atomic
+from retrieveall.storage.lock import LOCK_FILE, FolderLockedError, lock_folder
 from retrieveall.storage.manifest import Manifest
-
-try:
-    import fcntl
-except ImportError:  # Windows: one writer at a time is then up to the user
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Transaction", "recover"]
 
@@ -38,7 +34,7 @@ _SAVED = "the change is saved and will be completed when it is next opened"
 
 
 class Transaction:
-    """Changes to a model folder that appear as one, with its manifest.
+    """Changes to a model folder and its manifest that appear at once.
 
     Example:
         >>> with Transaction(folder) as transaction:
@@ -48,22 +44,20 @@ class Transaction:
     Leaving the ``with`` commits; an exception inside it leaves the folder as it was.
 
     Raises:
-        ModelFolderError: another process is writing; or the disk failed, and the message says in which state
-            the folder is.
+        ModelFolderError: another process is writing; or the disk failed, and the message says in which state the
+            folder is.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files = folder / _STAGING / _FILES
         self._deleted: set[str] = set()
-        self._lock: int | None = None
+        self._unlock: Callable[[], None] | None = None
 
     def __enter__(self) -> Transaction:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.folder)
-            if self._lock is None:
-                raise ModelFolderError(f"another process is writing to {self.folder}; wait until it has finished")
+            self._unlock = lock_folder(self.folder)
             _finish_or_discard(self.folder)
             self._files.mkdir(parents=True)
         except BaseException as error:
@@ -74,30 +68,39 @@ class Transaction:
         return self
 
     def path(self, relative: str) -> Path:
-        """Where to write the new content of the file ``relative``; its parent folder exists.
+        """Where to write the new content of the file ``relative``; the parent folder is created.
 
         Raises:
-            UnsafeFileError: ``relative`` leaves the folder.
+            UnsafeFileError: ``relative`` leaves the folder, or is a file of the transaction itself.
         """
-        safe_join(self.folder, relative)
+        self._existing(relative)
         staged = self._files.joinpath(*relative.split("/"))
         staged.parent.mkdir(parents=True, exist_ok=True)
         return staged
 
     def replace_folder(self, relative: str) -> Path:
-        """Where to write the files that replace all files of the folder ``relative``; it exists and is
-        empty.
-        """
+        """An empty folder for the files that replace all files of the folder ``relative``."""
         self.delete(relative)
         staged = self.path(relative)
         staged.mkdir()
         return staged
 
     def delete(self, relative: str) -> None:
-        """Let the file, or all files of the folder, go; a name that is not there is no error."""
-        path = safe_join(self.folder, relative)
+        """Delete the file, or all files of the folder, if it exists."""
+        path = self._existing(relative)
         found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if not p.is_dir())
-        self._deleted.update(p.relative_to(self.folder).as_posix() for p in found)
+        names = [p.relative_to(self.folder).as_posix() for p in found]
+        for name in names:  # a link out of the folder is refused now: a committed change cannot be undone
+            safe_join(self.folder, name)
+        self._deleted.update(names)
+
+    def _existing(self, relative: str) -> Path:
+        """Where the file or folder ``relative`` is before the change."""
+        if relative.split("/")[0] in (_STAGING, LOCK_FILE):
+            raise UnsafeFileError(
+                f"expected a file of the model, got {relative[:80]!r}, which belongs to the transaction; rename it"
+            )
+        return safe_join(self.folder, relative)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -123,7 +126,7 @@ class Transaction:
             write_atomic(self.folder / _STAGING / _JOURNAL, json.dumps(journal).encode())
         except Exception as error:
             self._abandon()
-            # The disk may have taken the journal and then refused to take it back.
+            # The journal may have been written and then not be removable.
             decided = (self.folder / _STAGING / _JOURNAL).exists()
             cause = error if isinstance(error, OSError) else error.__cause__
             if isinstance(cause, OSError):
@@ -135,11 +138,11 @@ class Transaction:
             raise _failed(self.folder, error, _SAVED) from error
 
     def _abandon(self) -> None:
-        with suppress(OSError):  # what stays is removed when the folder is next opened
+        with suppress(OSError):  # leftovers are removed when the folder is next opened
             _discard(self.folder)
 
     def _stage(self) -> list[str]:
-        """Write the manifest of the new state, flush all staged files, and return their names without it."""
+        """Write the manifest of the new state, flush all staged files, and return their names."""
         staged = {}
         for path in sorted(self._files.rglob("*")):
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
@@ -161,34 +164,39 @@ class Transaction:
         return list(staged)
 
     def _release(self) -> None:
-        if self._lock is not None and self._lock >= 0:
-            os.close(self._lock)
-        self._lock = None
+        if self._unlock is not None:
+            self._unlock()
+        self._unlock = None
 
 
 def recover(folder: Path) -> None:
-    """Bring a folder that a process left in the middle of a transaction to its old or its new state.
+    """Complete or discard the transaction of a process that died in the middle of it.
 
-    To be called before a model folder is read; costs one ``stat`` where nothing is to be done. A writer that
-    is alive is left alone; one that is just about to finish is waited for.
+    Call this before reading a model folder; it costs two ``stat`` calls where there is nothing to do. A running writer
+    is left alone, and waited for once its change is committed.
 
     Raises:
         ModelFolderError: the journal is malformed, or the disk failed.
     """
     journal = folder / _STAGING / _JOURNAL
     deadline = time.monotonic() + _WAIT_SECONDS
-    while (folder / _STAGING).is_dir():
-        with _try_lock(folder) as locked:
-            if locked:
-                try:
-                    _finish_or_discard(folder)
-                except OSError as error:
-                    raise _failed(folder, error, "repeat when the disk can be written") from error
-                return
-        if not journal.exists():
+    while (folder / _STAGING).is_dir() or (folder / LOCK_FILE).exists():
+        try:
+            unlock = lock_folder(folder)
+            try:
+                _finish_or_discard(folder)
+            finally:
+                unlock()
             return
-        if time.monotonic() > deadline:
-            raise ModelFolderError(f"another process is writing to {folder}; wait until it has finished")
+        except FolderLockedError:
+            if not journal.exists():
+                return
+            if time.monotonic() > deadline:
+                raise
+        except OSError as error:
+            if not journal.exists():  # the old state is intact, and can be read where it cannot be written
+                return
+            raise _failed(folder, error, "repeat when the disk can be written") from error
         time.sleep(0.02)
 
 
@@ -214,7 +222,7 @@ def _names(value: Any) -> TypeGuard[list[str]]:
 
 
 def _apply(folder: Path, deleted: list[str], moved: list[str]) -> None:
-    """Every step may have been done before: what is gone was moved or deleted by the process that died."""
+    """Idempotent: what is missing was moved or deleted by the process that died."""
     touched = {folder}
     for name in deleted:
         path = safe_join(folder, name)
@@ -251,7 +259,7 @@ def _prune(path: Path, root: Path) -> None:
 
 
 def _discard(folder: Path) -> None:
-    """Remove the staging area, the journal first: without it the rest has no meaning."""
+    """Remove the staging folder, the journal first, without which the rest is ignored."""
     staging = folder / _STAGING
     if not staging.exists():
         return
@@ -259,31 +267,6 @@ def _discard(folder: Path) -> None:
     fsync_folder(staging)
     shutil.rmtree(staging)
     fsync_folder(folder)
-
-
-def _lock(folder: Path) -> int | None:
-    """A descriptor that holds the folder's writer lock, -1 where the system has none; None where it is
-    taken.
-    """
-    if fcntl is None:
-        return -1
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it when the process dies
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-@contextmanager
-def _try_lock(folder: Path) -> Iterator[bool]:
-    descriptor = _lock(folder)
-    try:
-        yield descriptor is not None
-    finally:
-        if descriptor is not None and descriptor >= 0:
-            os.close(descriptor)
 
 
 def _failed(folder: Path, error: OSError, state: str) -> ModelFolderError:

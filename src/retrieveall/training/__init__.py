@@ -1,10 +1,24 @@
-"""Training: leave-one-out examples, the adapters over a frozen backbone, and model folders from corpora.
+"""Training: examples, packed batches, the loop, and model folders from corpora.
 
 Only what needs no torch is imported here.
 """
 
 from __future__ import annotations
 
-from retrieveall.training.examples import Example, ExampleBuilder
+from importlib.util import find_spec
 
-__all__ = ["Example", "ExampleBuilder"]
+from retrieveall.errors import MissingExtraError
+from retrieveall.training.data import LanguageData
+
+__all__ = ["LanguageData", "check_installed"]
+
+
+def check_installed() -> None:
+    """Check that the training extras are installed, before any work: transformers asks for them only when all is read,
+    indexed and retrieved.
+
+    Raises:
+        MissingExtraError: accelerate is not installed.
+    """
+    if find_spec("accelerate") is None:
+        raise MissingExtraError("accelerate", "train", "training")

@@ -16,7 +16,7 @@ from retrieveall.adapters.card import CARD_NAME
 from retrieveall.adapters.peft_config import CONFIG_NAME
 from retrieveall.config import check_language
 from retrieveall.data import check_labels
-from retrieveall.engines.transformers import load_backbone
+from retrieveall.engines.local.backbone import load_backbone
 from retrieveall.errors import AdapterError, InputError, LanguageError
 from retrieveall.model_folder import ADAPTERS, KNOWLEDGE, ModelFolder
 from retrieveall.storage import Transaction, read_json
@@ -64,11 +64,11 @@ def adopt(folder: Path, language: str, source: Path, sentences: Sequence[Sentenc
         _check_sentences(sentences, model.config.label_names, language)
     weights = read_adapter(source)
     base = read_json(source / CONFIG_NAME).get("base_model_name_or_path")
-    backbone, _ = load_backbone(model.config, model.path)
+    backbone = load_backbone(model.config, model.path)
     fingerprint = backbone_fingerprint(backbone)
     if (source / CARD_NAME).is_file():
         _check_card(AdapterCard.load(source), source, model.config.label_names, fingerprint)
-    if model.config.decoder.kind == "tagging":
+    if model.config.decoder.reads_logits:
         _refuse_head(backbone, weights, language)
     _run_once(backbone, weights, language)
     card = AdapterCard(

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from retrieveall.adapters import AdapterPool
-from retrieveall.config import TrainingConfig, dump_yaml
+from retrieveall.config import TrainingConfig
 from retrieveall.errors import LanguageError, MissingExtraError, ModelFolderError, RetrieveAllError
 from retrieveall.model_folder import ADAPTERS, ModelFolder
-from retrieveall.storage import Transaction, write_atomic
-from retrieveall.training.run import LanguageData, Training
+from retrieveall.storage import Manifest, Transaction, write_atomic
+from retrieveall.training.data import LanguageData, digest
+from retrieveall.training.run import Training
 
 __all__ = ["Executor", "InProcess", "Job", "Outcome", "PoolResult", "RayExecutor", "run_job", "train_pool"]
 
@@ -95,8 +96,9 @@ def train_pool(
     jobs = [
         Job(model.path, language, own, config, run_folder / language, device) for language, own in sorted(data.items())
     ]
-    settings = dump_yaml(model.config)
-    keys = {job.language: _key(job, settings) for job in jobs}
+    records = Manifest.load(model.path).files.items()
+    trained_on = {name: record.sha256 for name, record in records if not name.startswith(f"{ADAPTERS}/")}
+    keys = {job.language: _key(job, trained_on) for job in jobs}
     scores: dict[str, float | None] = {}
     failures: dict[str, str] = {}
     kept = {job.language: said for job in jobs if (said := _installed(job, keys[job.language])) is not None}
@@ -121,15 +123,10 @@ def run_job(job: Job) -> Outcome:
     model = _open(job.folder)
     training = Training(model, model.knowledge(), {job.language: job.data}, job.config, job.run_folder, job.device)
     fitted = training.fit(None, False)
-
-    def new_folder(_: str) -> Path:
-        made = job.run_folder / "adapter"
-        made.mkdir(exist_ok=True)
-        return made
-
-    training.save(new_folder, fitted)
-    files = {path.name: path.read_bytes() for path in sorted((job.run_folder / "adapter").iterdir())}
-    return Outcome(files, fitted.scores.get(job.language) if job.data.validation else None)
+    made = job.run_folder / "adapter"
+    made.mkdir(exist_ok=True)
+    fitted.save(lambda _: made)
+    return Outcome({path.name: path.read_bytes() for path in sorted(made.iterdir())}, fitted.scores.get(job.language))
 
 
 def _attempt(job: Job) -> Outcome | str:
@@ -180,13 +177,10 @@ def _installed(job: Job, key: str) -> dict[str, Any] | None:
     return said if same else None
 
 
-def _key(job: Job, settings: str) -> str:
-    digest = hashlib.sha256(f"{settings}\0{job.config.identity()}".encode())
-    for part in (job.data.train, job.data.validation):
-        for sentence in part:
-            digest.update(f"\0{sentence.text}\0{sentence.entities}".encode("utf-8", "surrogatepass"))
-        digest.update(b"\1")
-    return digest.hexdigest()
+def _key(job: Job, files: Mapping[str, str]) -> str:
+    """What the adapter depends on: the model's other ``files``, by their checksums, the settings and the data."""
+    parts = [repr(sorted(files.items())), job.config.identity(), digest(job.data.train), digest(job.data.validation)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 class InProcess:

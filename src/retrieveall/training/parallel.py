@@ -17,11 +17,10 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, Sampler
 
 from retrieveall.errors import ConfigError, MissingExtraError, RetrieveAllError
 
-__all__ = ["Processes", "Share"]
+__all__ = ["Processes"]
 
 # How the launchers say that there are several processes: torchrun and accelerate, then the MPIs that accelerate starts.
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -127,31 +126,3 @@ class Processes:
         for rank, values in enumerate(shares):
             merged[rank :: self.count] = values
         return merged
-
-
-class Share(Sampler[list[int]]):
-    """The rows of each global batch that one process takes: every ``count``-th, so that lengths are alike.
-
-    A global batch is cut, never filled up: together the processes see exactly the rows that one process with the
-    global batch would see. Where there are fewer rows than processes, those left over get ``~row``, which
-    ``TaggingDataset`` answers with a row that has nothing to learn.
-
-    Args:
-        order: indices; its ``set_epoch`` is passed on.
-        batch_size: rows of a global batch, of all processes together.
-    """
-
-    def __init__(self, order: Any, batch_size: int, processes: Processes) -> None:
-        self._order = order
-        self._batches = BatchSampler(order, batch_size, drop_last=False)
-        self._processes = processes
-
-    def set_epoch(self, epoch: int) -> None:
-        self._order.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in self._batches:
-            yield list(self._processes.deal(batch)) or [~batch[0]]

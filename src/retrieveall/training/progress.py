@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 
-__all__ = ["describe", "report_on_stderr"]
+__all__ = ["describe", "report_on_stderr", "report_scores"]
 
 _F1 = "eval_f1"
 
@@ -43,6 +43,11 @@ class _LinesAboveBar(ProgressCallback):  # type: ignore[misc]
             self.training_bar.write(line, file=sys.stderr)
 
 
+def report_scores(scores: Mapping[str, float]) -> None:
+    """Say what the last validation found, by language."""
+    print(f"validation {_f1_of(scores)}", file=sys.stderr, flush=True)
+
+
 def describe(logs: Mapping[str, Any], step: int, steps: int) -> str | None:
     """One line about what was logged: loss, F1 per language, or throughput; None for anything else."""
     where = f"step {step} of {steps}"
@@ -50,9 +55,13 @@ def describe(logs: Mapping[str, Any], step: int, steps: int) -> str | None:
         return f"{where}: loss {logs['loss']:.4f}"
     if _F1 in logs:
         languages = {name.removeprefix(_F1 + "_"): f1 for name, f1 in logs.items() if name.startswith(_F1 + "_")}
-        each = ", ".join(f"{language} {100 * f1:.1f}" for language, f1 in languages.items())
-        return f"{where}: validation F1 {100 * logs[_F1]:.1f} ({each})"
+        return f"{where}: validation {_f1_of(languages)}"
     if "train_runtime" in logs:
-        speed = f"{logs.get('train_samples_per_second', 0.0):.1f} sentences a second"
-        return f"trained {steps} steps in {logs['train_runtime']:.0f} s, {speed}"
+        return f"trained {steps} steps in {logs['train_runtime']:.0f} s"
     return None
+
+
+def _f1_of(scores: Mapping[str, float]) -> str:
+    """The mean, and each."""
+    each = ", ".join(f"{name} {100 * f1:.1f}" for name, f1 in scores.items())
+    return f"F1 {100 * sum(scores.values()) / max(1, len(scores)):.1f} ({each})"

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from retrieveall.config import BackboneConfig
-from retrieveall.engines.transformers import read_tag_logits
+from retrieveall.engines.local.forward import score_tokens
 from retrieveall.errors import ConfigError
 from retrieveall.training.parallel import Processes
 
 __all__ = ["Shards", "check_sharding"]
 
-_READ = read_tag_logits.__name__
+_SCORE = score_tokens.__name__
 
 
 def check_sharding(backbone: BackboneConfig, processes: Processes) -> None:
@@ -60,16 +60,16 @@ class Shards:
         for part in (*_layers(backbone), backbone):
             fully_shard(part, mesh=mesh, reshard_after_forward=True)
         # It reads the output embedding past that layer's own forward pass.
-        setattr(backbone, _READ, MethodType(read_tag_logits, backbone))
-        register_fsdp_forward_method(backbone, _READ)
+        setattr(backbone, _SCORE, MethodType(score_tokens, backbone))
+        register_fsdp_forward_method(backbone, _SCORE)
         backbone.register_forward_pre_hook(lambda *_: self._announce(), prepend=True)
         # Buffers for whole layers are made in the first pass. Made in inference mode, none could be trained through.
         self._empty_pass()
 
-    def read(self, ids: Tensor, mask: Tensor, reads: Tensor, tag_ids: Tensor | None) -> Tensor:
-        """``read_tag_logits`` of the backbone."""
+    def score(self, *inputs: Any) -> Tensor:
+        """``score_tokens`` of the backbone."""
         self._announce()
-        logits: Tensor = getattr(self._backbone, _READ)(ids, mask, reads, tag_ids)
+        logits: Tensor = getattr(self._backbone, _SCORE)(*inputs)
         return logits
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Predictions as table, JSONL, CoNLL or HTML: strings from plain data. Knows no model, no file and no option."""
+"""Render predictions as table, JSONL, CoNLL or HTML strings."""
 
 from __future__ import annotations
 

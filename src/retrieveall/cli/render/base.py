@@ -1,4 +1,4 @@
-"""What every output format is: a head, one piece a prediction, a tail. Strings only; who writes them is elsewhere."""
+"""The protocol of output formats: a head, one string per prediction, a tail."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Format(StrEnum):
 
 
 class Renderer(Protocol):
-    """Predictions to text, one at a time, so that any number of them streams in bounded memory."""
+    """Renders predictions one at a time, so that any number of them can be streamed."""
 
     def head(self) -> str:
-        """What stands before the first prediction."""
+        """Text before the first prediction."""
         ...
 
     def item(self, prediction: Prediction, fields: Mapping[str, Any]) -> str:
-        """One prediction; ``fields`` came with its text, such as an id, and only JSONL keeps them."""
+        """One prediction; ``fields`` are the input's other fields, such as an id, kept by JSONL only."""
         ...
 
     def tail(self) -> str:
-        """What stands after the last prediction."""
+        """Text after the last prediction."""
         ...

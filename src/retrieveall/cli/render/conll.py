@@ -1,4 +1,4 @@
-"""Predictions as ``word<TAB>tag`` lines in IOB2, written as the library writes corpora. Knows no tags itself."""
+"""Predictions as ``word<TAB>tag`` lines in IOB2, in the library's corpus format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ConllRenderer"]
 
 
 class ConllRenderer:
-    """The words of ``retrieveall.data.segment`` with their tags, and a blank line; nothing for a text without words.
+    """The words of ``retrieveall.data.segment`` with tags, then a blank line; nothing for a text without words.
 
     In Chinese and Japanese the token ``#`` stands for white space, as in PAN-X: see ``write_conll``.
     """

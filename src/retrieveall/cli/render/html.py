@@ -1,6 +1,6 @@
-"""Predictions as one HTML page that needs nothing from elsewhere: marked texts, a legend, light and dark.
+"""Predictions as one self-contained HTML page: marked texts and a legend, light and dark.
 
-Every text is escaped; the page forbids scripts and requests besides. Knows HTML, no labels by name.
+Every text is escaped, and the page's policy forbids scripts and requests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from retrieveall.types import Entity, KnownEntity, Neighbour, Prediction
 
 __all__ = ["HtmlRenderer"]
 
-_GOLDEN_ANGLE = 137.508  # degrees: successive hues are as far apart as any number of them allows
+_GOLDEN_ANGLE = 137.508  # degrees; keeps any number of hues far apart
 
 _HEAD = """<!doctype html>
 <html lang="und">
@@ -53,11 +53,11 @@ _TAIL = "</main>\n</body>\n</html>\n"
 
 
 class HtmlRenderer:
-    """A page as displaCy draws it; texts without any character but blanks are left out.
+    """A page in the style of displaCy; blank texts are skipped.
 
     Args:
-        labels: of the legend, in the order that gives them their colours.
-        explain: fold out the retrieved examples and known entities below each text.
+        labels: for the legend and the colours, in order.
+        explain: add a fold-out with the retrieved examples and known entities below each text.
     """
 
     def __init__(self, labels: Sequence[str] = (), *, explain: bool = False, title: str = "RetrieveAll") -> None:

@@ -1,4 +1,4 @@
-"""Predictions as JSON, one object a line. The fields that came with a text stay; those of the prediction are ours."""
+"""Predictions as JSON, one object per line. Fields of the input are kept unless the prediction has them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class JsonlRenderer:
     """``{"text", "entities": [{"start", "end", "label", "text", "score"}], "route", "language"}``.
 
     Args:
-        explain: add ``"knowledge"``, what retrieval found.
+        explain: add ``"knowledge"``, the retrieval results.
     """
 
     def __init__(self, *, explain: bool = False) -> None:
@@ -39,7 +39,7 @@ class JsonlRenderer:
         line = json.dumps(record, ensure_ascii=False)
         try:
             line.encode()
-        except UnicodeEncodeError:  # half of a surrogate pair in a field of the user's: only \u escapes can carry it
+        except UnicodeEncodeError:  # a lone surrogate in an input field: only \u escapes can represent it
             line = json.dumps(record)
         return line + "\n"
 

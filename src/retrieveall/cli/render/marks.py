@@ -1,6 +1,6 @@
-"""Text as it may be shown: control characters visible, entities cut out, routes and counts in words.
+"""Helpers for display: visible control characters, entity segments, routes and counts as text.
 
-Knows neither terminals nor HTML, whose escaping is left to the caller.
+Escaping for HTML is left to the caller.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def visible(text: str) -> str:
-    """``text`` of the same length without what drives a terminal: a symbol stands for each control character.
+    """``text`` with a symbol in place of each control character, at the same length.
 
-    Tabs and line feeds stay; a lone surrogate, which no stream can carry, becomes U+FFFD.
+    Tabs and line feeds are kept; a lone surrogate, which cannot be encoded, becomes U+FFFD.
     """
     return _HIDDEN.sub(_symbol, text)
 
@@ -26,14 +26,14 @@ def visible(text: str) -> str:
 def _symbol(match: re.Match[str]) -> str:
     code = ord(match.group())
     if code < 0x20:
-        return chr(0x2400 + code)  # the block "Control Pictures" follows ASCII
+        return chr(0x2400 + code)  # the block "Control Pictures" has the order of ASCII
     return "\u2421" if code == 0x7F else "\ufffd"
 
 
 def stretches(text: str, entities: Sequence[Entity]) -> Iterator[tuple[str, Entity | None]]:
-    """``text`` in order, cut at the entities, which are sorted; joined, the stretches are ``text`` again.
+    """Segments of ``text`` in order, each with its entity or None; joined, they are ``text``.
 
-    An entity that begins inside the one before it is left out: marks do not overlap.
+    ``entities`` are sorted; one that begins inside the previous one is skipped.
     """
     position = 0
     for entity in entities:
@@ -60,12 +60,12 @@ def shares(weights: Mapping[str, float]) -> str:
 
 
 def likeness(known: KnownEntity) -> str:
-    """How much of a known mention stands in the text: its similarity, or ``part`` of it."""
+    """The similarity of a match, or ``part`` for a partial match."""
     return "part" if known.partial else f"{known.similarity:.3f}"
 
 
 def counts_line(known: KnownEntity) -> str:
-    """``LOC 12 en, LOC 3 de``: as what, how often and in which language a mention was seen in training."""
+    """``LOC 12 en, LOC 3 de``: the mention's training counts by label and language."""
     return ", ".join(
         f"{label} {count} {language}"
         for language, by_label in known.counts.items()

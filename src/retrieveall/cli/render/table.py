@@ -1,6 +1,6 @@
-"""Predictions for people at a terminal: the text with its entities marked, a table of them, and where they came from.
+"""Predictions for a terminal: the marked text, a table of its entities, and the route.
 
-Knows rich, and whatever its console knows of the terminal; no markup is ever read out of a text.
+Uses rich; markup inside a text is never interpreted.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ __all__ = ["TableRenderer"]
 
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "red")
 _NEIGHBOURS = 5
-"""Examples that ``--explain`` shows of those that voted; JSONL has all."""
+"""Number of examples that ``--explain`` shows; JSONL has all."""
 
 
 class TableRenderer:
-    """One block a text.
+    """One block per text.
 
     Args:
-        console: only asked how to draw: nothing is printed on it.
-        labels: in the order that gives them their colours.
+        console: used for its width and colours; nothing is printed on it.
+        labels: for the colours, in order.
         explain: show the retrieved examples and known entities.
     """
 
@@ -111,7 +111,7 @@ class TableRenderer:
 
 
 def _table(*columns: str) -> Table:
-    """A bare table; a column whose name begins with ``>`` stands on the right."""
+    """A table without borders; columns whose name begins with ``>`` are right-aligned."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in columns:
         table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")

@@ -1,0 +1,104 @@
+"""The steps that train: every call of the library's trainer is here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file as load_arrays
+from safetensors.torch import load_file, save_file
+
+from recipes.mini.masked_words import (
+    MaskedBatches,
+    MaskedWords,
+    create_backbone,
+    drawn_as_candidates,
+    parameter_groups,
+)
+from recipes.mini.sentences import language_data
+from recipes.mini.settings import BackboneSettings, MaskedWordsSettings, TuningSettings
+from recipes.mini.tokenizer import open_tokenizer
+from retrieveall.config import ModelConfig, TrainingConfig
+from retrieveall.knowledge import KnowledgeBase
+from retrieveall.model_folder import SETTINGS
+from retrieveall.training.loop import fit
+from retrieveall.training.loss import compile_backbone
+from retrieveall.training.run import LanguageData, create_model, train
+from retrieveall.training.tuning import tune_backbone
+
+__all__ = ["train_masked_words", "train_model", "tune"]
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def train_masked_words(
+    folder: Path, shape: BackboneSettings, settings: MaskedWordsSettings, text: Path, vectors: Path, tokenizer: Path
+) -> None:
+    """``backbone/``, a Hugging Face folder."""
+    arrays = load_arrays(text / "text.safetensors")
+    drawn = drawn_as_candidates(arrays["ids"], open_tokenizer(tokenizer).get_vocab_size())
+    backbone = create_backbone(shape, vectors, len(drawn), settings.seed)
+    if settings.compile:
+        compile_backbone(backbone)
+    module = MaskedWords(backbone, drawn, settings.candidates)
+    batches = MaskedBatches(arrays, drawn, settings)
+    fit(module, batches, settings, folder / "run", groups=parameter_groups(backbone, settings), show_bar=False)
+    backbone.save_pretrained(folder / "backbone")
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(tokenizer / name, folder / "backbone" / name)
+
+
+def tune(
+    folder: Path, settings: TuningSettings, backbone: Path, model: ModelConfig, knowledge: Path, **data: Any
+) -> None:
+    """``backbone/``: the one of the step before, all of its weights tuned on the prompts of all languages."""
+    prompt = model.prompt.model_copy(update={"context_examples": settings.context_examples})
+    model = model.model_copy(update={"prompt": prompt})
+    sentences = language_data(**data)
+    home = _model_folder(folder, model, sentences, backbone / "backbone", knowledge)
+    _reuse_examples(backbone, folder)
+    tune_backbone(home, sentences, settings, folder / "run", show_bar=False)
+    shutil.copytree(home / "backbone", folder / "backbone", dirs_exist_ok=True)
+
+
+def train_model(
+    folder: Path, settings: TrainingConfig, backbone: Path, model: ModelConfig, knowledge: Path, **data: Any
+) -> None:
+    """``model/``, the finished model folder: adapters of all languages, their scaling and calibration."""
+    sentences = language_data(**data)
+    half_precision(backbone / "backbone", folder / "backbone")
+    home = _model_folder(folder, model, sentences, folder / "backbone", knowledge)
+    _reuse_examples(backbone, folder)
+    train(home, sentences, settings, folder / "run", show_bar=False)
+
+
+def _model_folder(
+    folder: Path, model: ModelConfig, data: Mapping[str, LanguageData], backbone: Path, knowledge: Path
+) -> Path:
+    """A model folder without adapters, or the one that an interrupted run left."""
+    home = folder / "model"
+    if not (home / SETTINGS).is_file():
+        shutil.rmtree(home, ignore_errors=True)  # what was begun
+        create_model(home, model, data, backbone=backbone, knowledge=KnowledgeBase.open(knowledge))
+    return home
+
+
+def _reuse_examples(before: Path, folder: Path) -> None:
+    """Begin with the training examples of the step before; those that were made for other prompts are made anew."""
+    source, target = before / "run" / "examples", folder / "run" / "examples"
+    if source.is_dir() and not target.exists():
+        shutil.copytree(source, target)
+
+
+def half_precision(source: Path, target: Path) -> None:
+    """The backbone in bfloat16 on disk, half the size: adapters are trained on what is shipped."""
+    target.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.bfloat16() for name, tensor in load_file(source / "model.safetensors").items()}
+    save_file(tensors, target / "model.safetensors", {"format": "pt"})
+    config = json.loads((source / "config.json").read_text(encoding="utf-8")) | {"dtype": "bfloat16"}
+    (target / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(source / name, target / name)

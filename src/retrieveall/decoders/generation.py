@@ -1,0 +1,130 @@
+"""The generation decoder: the model writes one line per entity, by default under a grammar."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+from retrieveall.answers import parse_answer, write_answer
+from retrieveall.answers.grammar import AnswerGrammar
+from retrieveall.config import GenerationConfig, ModelConfig
+from retrieveall.data import check_label, to_word_spans
+from retrieveall.decoders.base import Gold, Reading, Span, Target
+from retrieveall.engines.base import Engine, Failure, WriteRequest, Written
+from retrieveall.errors import ConfigError
+from retrieveall.prompts import Prompt
+from retrieveall.stages import Window
+from retrieveall.tokens import TokenCodec, encode_question
+from retrieveall.types import AnswerFaults, Entity, Route
+
+__all__ = ["GenerationDecoder"]
+
+
+class GenerationDecoder:
+    """Parses the lines that the model writes; the probability of an entity is that of its line.
+
+    Raises:
+        ConfigError: the tokenizer has no end token.
+    """
+
+    candidates = None
+
+    def __init__(self, config: ModelConfig, codec: TokenCodec) -> None:
+        if codec.end is None:
+            raise ConfigError(
+                "decoder.kind is generation, expected a tokenizer with an end token (eos_token), got one without; "
+                "set it in tokenizer_config.json"
+            )
+        self._settings = _settings(config)
+        self._labels = config.label_names
+        self._codec = codec
+        self._end = codec.end
+
+    @staticmethod
+    def complete(config: ModelConfig, codec: TokenCodec) -> ModelConfig:
+        """Check that the tokenizer can write the answers; returns ``config`` unchanged."""
+        _ = GenerationDecoder(config, codec)._grammar
+        return config
+
+    def decode(
+        self, engine: Engine, windows: Sequence[Window], prompts: Sequence[Prompt], routes: Sequence[Route]
+    ) -> list[Reading | Failure]:
+        """The entities in the model's answers, and the faults of the answers."""
+        written = engine.write(
+            [self._request(*each) for each in zip(windows, prompts, routes, strict=True)],
+        )
+        return [
+            answer if isinstance(answer, Failure) else self._read(answer, window)
+            for answer, window in zip(written, windows, strict=True)
+        ]
+
+    def target(self, window: Window, prompt: Prompt, gold: Gold) -> Target:
+        """The tokens of the gold answer, tokenized as under the grammar.
+
+        Entities cut by the window are left out, and words of the answer are never masked.
+
+        Raises:
+            InputError: a label that the model does not have.
+        """
+        for each in gold:
+            check_label(each.label, self._labels)
+        encoded = encode_question(self._codec, prompt, window.words)
+        end = window.offset + len(window.text)
+        own = [
+            Entity(each.start - window.offset, each.end - window.offset, each.label)
+            for each in gold
+            if each.start >= window.offset and each.end <= end
+        ]
+        answer = self._grammar.encode(write_answer(window.text, own, self._settings.spacing))
+        tokens = [*answer, self._end]
+        question = len(encoded.ids)
+        named = {word for first, last, _ in to_word_spans(window.words, gold) for word in range(first, last)}
+        words = [
+            span
+            for word, span in enumerate(zip(encoded.word_starts, encoded.tag_positions, strict=True))
+            if word not in named
+        ]
+        return Target(encoded.ids + tokens, list(range(question - 1, question - 1 + len(tokens))), tokens, words)
+
+    def _request(self, window: Window, prompt: Prompt, route: Route) -> WriteRequest:
+        return WriteRequest(
+            encode_question(self._codec, prompt, window.words).ids,
+            window.text,
+            route.adapters,
+            self._labels,
+            self._settings.spacing,
+            self._settings.max_answer_tokens,
+            self._settings.constrained,
+        )
+
+    def _read(self, written: Written, window: Window) -> Reading:
+        parsed = parse_answer(written.answer, window.text, self._labels)
+        spans = [
+            Span(start + window.offset, end + window.offset, label, _probability(written, line))
+            for (start, end, label), line in zip(parsed.spans, parsed.lines, strict=True)
+        ]
+        endless = not written.constrained and not written.ended
+        faults = AnswerFaults(parsed.malformed + endless, parsed.invented, parsed.unknown)
+        return Reading(_kept(window, spans), faults)
+
+    @cached_property
+    def _grammar(self) -> AnswerGrammar:
+        backend = self._codec.tokenizer.backend
+        size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
+        return AnswerGrammar(backend.to_str(), size, (self._end,), self._labels, self._settings.spacing)
+
+
+def _kept(window: Window, spans: Iterable[Span]) -> tuple[Span, ...]:
+    """The spans that begin in the kept part of the window, by position."""
+    first, last = window.kept_span
+    return tuple(sorted(span for span in spans if first <= span.start < last))
+
+
+def _probability(written: Written, line: int) -> float:
+    return math.exp(max(written.lines[line], -50.0)) if line < len(written.lines) else 0.0
+
+
+def _settings(config: ModelConfig) -> GenerationConfig:
+    assert isinstance(config.decoder, GenerationConfig)
+    return config.decoder

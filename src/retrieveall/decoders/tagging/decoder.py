@@ -1,0 +1,133 @@
+"""Tagging with the scores of tag tokens, one forward pass per window."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import numpy as np
+
+from retrieveall.config import ModelConfig, TaggingConfig
+from retrieveall.data import to_word_spans
+from retrieveall.decoders.base import Gold, Reading, Span, Target
+from retrieveall.decoders.tagging.lattice import decode_batch
+from retrieveall.decoders.tagging.tags import TagSet
+from retrieveall.engines.base import Engine, Failure, ScoreRequest, Scores
+from retrieveall.prompts import Prompt
+from retrieveall.stages import Window
+from retrieveall.tokens import EncodedInput, TokenCodec, choose_tag_tokens, encode_input, tag_token_ids
+from retrieveall.types import Route
+
+__all__ = ["TaggingDecoder"]
+
+
+class TaggingDecoder:
+    """Reads the tag of each word at its last sub-word, in the second copy of the text if there are two.
+
+    Raises:
+        ConfigError: the tokenizer lacks a tag token.
+    """
+
+    def __init__(self, config: ModelConfig, codec: TokenCodec) -> None:
+        settings = _settings(config)
+        self.tags = TagSet(config.label_names)
+        self.candidates = tuple(tag_token_ids(self.tags.tags, settings.tag_tokens, codec))
+        self._codec = codec
+        self._temperature = settings.temperature
+        self._repeat = settings.copies == 2
+
+    @staticmethod
+    def complete(config: ModelConfig, codec: TokenCodec) -> ModelConfig:
+        """``config`` with a token for each tag."""
+        settings = _settings(config)
+        tokens = choose_tag_tokens(TagSet(config.label_names).tags, settings.tag_tokens, codec)
+        return config.model_copy(update={"decoder": settings.model_copy(update={"tag_tokens": tokens})})
+
+    def decode(
+        self, engine: Engine, windows: Sequence[Window], prompts: Sequence[Prompt], routes: Sequence[Route]
+    ) -> list[Reading | Failure]:
+        """The best well-formed tag sequence as spans, each with its probability.
+
+        Overlapping windows are decoded together, so that an entity may extend into the next one.
+        """
+        scores = self.scores(engine, windows, prompts, routes)
+        results: list[Reading | Failure] = [each if isinstance(each, Failure) else Reading() for each in scores]
+        stretches = _stretches(windows, scores)
+        rows = [np.concatenate([_kept(window, own) for _, window, own in stretch]) for stretch in stretches]
+        for stretch, spans in zip(stretches, decode_batch(self.tags, rows), strict=True):
+            words = [word for _, window, _ in stretch for word in window.words[slice(*window.keep)]]
+            found = [Span(words[first].start, words[last - 1].end, label, p) for first, last, label, p in spans]
+            starts = [span.start for span in found]
+            for i, window, _ in stretch:
+                first, last = (bisect_left(starts, bound) for bound in window.kept_span)
+                results[i] = Reading(tuple(found[first:last]))
+        return results
+
+    def scores(
+        self, engine: Engine, windows: Sequence[Window], prompts: Sequence[Prompt], routes: Sequence[Route]
+    ) -> list[Scores | Failure]:
+        """Log-probabilities float32 [words, tags] of each window."""
+        scored = engine.score(self._requests(windows, prompts, routes))
+        return [rows if isinstance(rows, Failure) else self._log_probs(rows) for rows in scored]
+
+    def target(self, window: Window, prompt: Prompt, gold: Gold) -> Target:
+        """The gold tags of the window's kept words, without those of entities cut by the window."""
+        encoded = self._encode(window, prompt)
+        end = window.offset + len(window.text)
+        spans = to_word_spans(window.words, gold)
+        tags = self.tags.encode(spans, len(window.words))
+        learnt = list(range(*window.keep))
+        cut = [entity for entity in gold if entity.start < window.offset or entity.end > end]
+        if cut:
+            hidden = {word for first, last, _ in to_word_spans(window.words, cut) for word in range(first, last)}
+            learnt = [word for word in learnt if word not in hidden]
+        return Target(
+            encoded.ids,
+            [encoded.tag_positions[word] for word in learnt],
+            [tags[word] for word in learnt],
+            list(zip(encoded.word_starts, encoded.tag_positions, strict=True)),
+        )
+
+    def _requests(
+        self, windows: Sequence[Window], prompts: Sequence[Prompt], routes: Sequence[Route]
+    ) -> list[ScoreRequest]:
+        requests = []
+        for window, prompt, route in zip(windows, prompts, routes, strict=True):
+            encoded = self._encode(window, prompt)
+            requests.append(ScoreRequest(encoded.ids, encoded.tag_positions, self.candidates, route.adapters))
+        return requests
+
+    def _encode(self, window: Window, prompt: Prompt) -> EncodedInput:
+        return encode_input(self._codec, prompt, window.words, repeat=self._repeat)
+
+    def _log_probs(self, scores: Scores) -> Scores:
+        rows = scores / self._temperature
+        shifted = rows - rows.max(axis=1, keepdims=True) if len(rows) else rows
+        result: Scores = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return result
+
+
+def _stretches(windows: Sequence[Window], scores: Sequence[Scores | Failure]) -> list[list[tuple[int, Window, Scores]]]:
+    """Runs of overlapping windows, in text order, with numbers and scores; a failed window ends a run."""
+    stretches: list[list[tuple[int, Window, Scores]]] = []
+    before: Window | None = None
+    for i in sorted(range(len(windows)), key=lambda i: (windows[i].document, windows[i].kept_span)):
+        window, rows = windows[i], scores[i]
+        if isinstance(rows, Failure):
+            before = None
+            continue
+        if before is None or not window.continues(before):
+            stretches.append([])
+        stretches[-1].append((i, window, rows))
+        before = window
+    return stretches
+
+
+def _kept(window: Window, rows: Scores) -> Scores:
+    first, last = window.keep
+    return rows[first:last]
+
+
+def _settings(config: ModelConfig) -> TaggingConfig:
+    assert isinstance(config.decoder, TaggingConfig)
+    return config.decoder

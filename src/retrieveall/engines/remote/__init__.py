@@ -1,0 +1,1 @@
+"""Engines whose model runs on a server; torch is not imported."""

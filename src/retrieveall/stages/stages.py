@@ -1,0 +1,134 @@
+"""The stages between texts and the model, called by prediction, training, evaluation and planning.
+
+    windows = stages.window(texts)
+    knowledge = stages.retrieve(windows)
+    routes = stages.route(windows, knowledge)
+    prompts = stages.prompt(windows, knowledge)
+
+They know neither engine nor decoder, only the cost of words in tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from retrieveall.config import ModelConfig
+from retrieveall.data import normalise, segment
+from retrieveall.knowledge import KnowledgeBase
+from retrieveall.prompts import ChatFrame, Piece, Prompt, PromptBuilder, load_template
+from retrieveall.routing import Router
+from retrieveall.stages.window import Window, cut_windows
+from retrieveall.types import Knowledge, Route, Sentence, Word
+
+__all__ = ["Stages", "TokenCounter"]
+
+
+class TokenCounter(Protocol):
+    """Counts tokens; ``TokenCodec`` implements it."""
+
+    def count(self, piece: Piece) -> int:
+        """Tokens of a piece of a prompt."""
+        ...
+
+    def cost(self, words: Sequence[Word]) -> int:
+        """Tokens of one copy of the words."""
+        ...
+
+
+class Stages:
+    """Window, retrieve, route and prompt for one model's settings.
+
+    Args:
+        knowledge: the knowledge base; None disables retrieval.
+        languages: languages with an adapter.
+        frame: the chat template around the prompt, with ``prompt.chat``.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        knowledge: KnowledgeBase | None,
+        counter: TokenCounter,
+        *,
+        languages: Collection[str] = (),
+        frame: ChatFrame | None = None,
+    ) -> None:
+        self._config = config
+        self._knowledge = knowledge
+        self._counter = counter
+        self._languages = frozenset(languages)
+        self._router = Router(config.routing)
+        self._prompts = PromptBuilder(
+            load_template(config.prompt.template),
+            config.labels,
+            config.prompt,
+            counter.count,
+            config.retrieval.min_similarity,
+            frame,
+        )
+        self._room = self._prompts.room
+
+    def window(self, texts: Sequence[str]) -> list[Window]:
+        """The windows of the texts, in order; a text without words has none."""
+        return [window for number, text in enumerate(texts) for window in self._cut(number, text)]
+
+    def retrieve(
+        self, windows: Sequence[Window], *, exclude: Sequence[Sentence | None] | None = None, votes: bool = True
+    ) -> list[Knowledge]:
+        """Retrieve the nearest training sentences of each window and the known mentions in it.
+
+        Args:
+            exclude: for each window, a training sentence to exclude, with all its duplicates.
+            votes: retrieve enough neighbours for routing; otherwise only those that the prompt can show.
+        """
+        if self._knowledge is None:
+            return [Knowledge() for _ in windows]
+        retrieval, shown = self._config.retrieval, self._config.prompt.context_examples
+        return self._knowledge.retrieve(
+            [window.text for window in windows],
+            max(retrieval.neighbours, shown) if votes else shown,
+            exclude=exclude,
+            near_matches=retrieval.near_matches,
+            partial_matches=retrieval.partial_matches,
+        )
+
+    def route(
+        self, windows: Sequence[Window], knowledge: Sequence[Knowledge], languages: Sequence[str | None] | None = None
+    ) -> list[Route]:
+        """The route of each window: by the votes of its neighbours, or the language given for its text.
+
+        Raises:
+            LanguageError: a language without an adapter.
+        """
+        return [
+            self._router.route(
+                found.neighbours, self._languages, language=None if languages is None else languages[window.document]
+            )
+            for window, found in zip(windows, knowledge, strict=True)
+        ]
+
+    def prompt(self, windows: Sequence[Window], knowledge: Sequence[Knowledge]) -> list[Prompt]:
+        """The hierarchical prompt of each window."""
+        return [
+            self._prompts.build(window.text, found, input_tokens=self._cost(window.words))
+            for window, found in zip(windows, knowledge, strict=True)
+        ]
+
+    def _cut(self, number: int, text: str) -> list[Window]:
+        source = normalise(text)
+        words = segment(source.text)
+        costs = [self._cost((word,)) for word in words] if self._cost(words) > self._room else None
+        size, overlap = self._config.windows.words, self._config.windows.overlap
+        windows = []
+        for cut in cut_windows(source.text, words, size, overlap, costs=costs, budget=self._room):
+            inside = words[cut.start : cut.end]
+            offset = inside[0].start
+            keep = cut.keep_start - cut.start, cut.keep_end - cut.start
+            stretch = source.text[offset : inside[-1].end]
+            windows.append(Window(number, source, stretch, offset, inside, keep))
+        return windows
+
+    def _cost(self, words: Sequence[Word]) -> int:
+        """Tokens of the words in a request, over all copies."""
+        return self._counter.cost(words) * self._config.decoder.copies
