@@ -34,7 +34,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
     parser.add_argument("--plan", action="store_true", help="say what would be run, and run nothing")
     args = parser.parse_args(arguments)
-    recipe = import_module(f"recipes.{args.recipe}.recipe")
+    try:
+        recipe = import_module(f"recipes.{args.recipe}.recipe")
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: a build needs the package {error.name!r}; run: pip install -e '.[train,model]'")
     try:
         settings = read_settings(
             recipe.Settings, HERE / args.recipe / "recipe.yaml", small=args.small, changes=args.set

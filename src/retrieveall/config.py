@@ -393,7 +393,9 @@ def _fault(error: ValidationError) -> str:
     key = _key(first["loc"])
     if first["type"] == "union_tag_invalid":
         return f"{key}.kind: expected {' or '.join(_KINDS)}, got {str(first['ctx']['tag'])[:80]!r}"
-    return f"{key or 'the document'}: {first['msg']}"
+    if first["type"] == "extra_forbidden":
+        return f"{key}: expected a known key, got one that does not exist; check its spelling and its place"
+    return f"{key or 'the document'}: {str(first['msg']).removeprefix('Value error, ')}"
 
 
 def _key(location: tuple[int | str, ...]) -> str:

@@ -350,7 +350,7 @@ def test_add_language_leaves_every_other_file_as_it_was(model_copy: Path, tmp_pa
     model = RetrieveAll.from_pretrained(model_copy, device="cpu")
     text = "Anna wohnt in Köln ."
     before, predicted = digests(model_copy), model.predict(text, language="de")[0].entities
-    config = CONFIG.model_copy(update={"epochs": 30.0, "checkpoint_minutes": 10.0})
+    config = CONFIG.model_copy(update={"epochs": 20.0, "checkpoint_minutes": 10.0})
     f1 = add_language(
         model_copy, "fr", LanguageData(french(24), french(4)), config, tmp_path / "run", device="cpu", show_bar=False
     )

@@ -31,7 +31,7 @@ class PredictionLoss(nn.Module):
         bank: attached to ``backbone``; a row runs through the adapter of its language where one is trained.
         candidates: the tokens among which it chooses, ``Decoder.candidates``; None for the whole vocabulary.
         languages: named by the numbers in a batch's ``languages``; empty where adapters are not trained.
-        full_attention: lift the causal mask.
+        full_attention: remove the causal mask.
         packed: rows hold several sequences.
         shards: those of ``backbone``, where it is sharded.
     """

@@ -1,9 +1,8 @@
-"""Several processes that train as one: who writes, who waits, and how what they found comes together.
+"""Several processes that train as one: rank and count, synchronisation, and results gathered from all.
 
-``accelerate launch`` and ``torchrun`` start the same program once for every device. Here each process learns which one
-it is. What they tell each other is numbers and JSON in tensors, nothing is pickled. With one process nothing of this
-costs anything. The processes share the model folder, the run folder and the corpora: one machine, or a file system
-that all machines mount.
+``accelerate launch`` and ``torchrun`` start the same program once for every device. Processes exchange numbers and JSON
+in tensors; nothing is pickled. With one process all of this is free. The processes share the model folder, the run
+folder and the corpora: one machine, or a file system that all machines mount.
 """
 
 from __future__ import annotations
@@ -39,23 +38,23 @@ class Processes:
 
     @classmethod
     def join(cls, device: str | None = None) -> Processes:
-        """Meet the other processes, where a launcher started several; every one of them must call this.
+        """Join the process group, where a launcher started several processes; every one of them must call this.
 
         Args:
             device: "cpu" keeps to the CPU where there is a GPU.
 
         Raises:
-            ConfigError: the launcher was told to cut the model into parts.
+            ConfigError: the launcher was told to shard the model.
             MissingExtraError: several processes without accelerate.
         """
         if not any(int(os.environ.get(name) or 1) > 1 for name in _SIZES):
             return cls()
         if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-            # It would cut the adapters, too, which checkpoints then neither save nor load whole, and processes that
-            # validate unequal numbers of batches would wait for each other's parts for ever.
+            # It would shard the adapters, too, which checkpoints then neither save nor load whole, and processes that
+            # validate unequal numbers of batches would wait for each other's shards for ever.
             raise ConfigError(
                 "expected processes without accelerate's own FSDP, got it; launch with examples/accelerate/ddp.yaml, "
-                "and to cut a backbone that does not fit on one GPU into parts set shard_backbone=true"
+                "and to shard a backbone that does not fit on one GPU set shard_backbone=true"
             )
         try:
             from accelerate import PartialState

@@ -121,7 +121,7 @@ class Session:
         readable = longest if positions is None else positions - position_offset(self.backbone)
         if longest > readable:
             raise ConfigError(
-                f"expected training examples of at most {readable} tokens, as the backbone reads, got one of {longest}; "
+                f"expected training examples of at most {readable} tokens for this backbone, got {longest}; "
                 "lower windows.words"
             )
         settings = self.model.config

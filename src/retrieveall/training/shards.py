@@ -1,8 +1,8 @@
-"""A frozen backbone cut into parts, one for each process, which together hold it once.
+"""Shards a frozen backbone across processes with torch's ``fully_shard``.
 
-torch's ``fully_shard`` puts a layer together where it runs, forwards and backwards, and lets go of it afterwards. The
-adapters are no part of the backbone: each process holds them whole, so that their gradients, checkpoints and files are
-those of a run that cuts nothing. Knows processes and passes of the backbone; knows nothing of batches or adapters.
+A layer is gathered where it runs, forward and backward, and freed afterwards. The adapters are not sharded: each
+process holds them whole, so that their gradients, checkpoints and files are those of a run without shards. Knows
+processes and forward passes; knows nothing of batches or adapters.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _SCORE = score_tokens.__name__
 
 
 def check_sharding(backbone: BackboneConfig, processes: Processes) -> None:
-    """Refuse, before weights are loaded, what ``Shards`` cannot do.
+    """Refuse what ``Shards`` cannot do, before weights are loaded.
 
     Raises:
         ConfigError: a backbone in 4 bits, or a single process.
     """
     if backbone.quantization != "none":
         raise ConfigError(
-            f"shard_backbone cannot cut a backbone whose backbone.quantization is {backbone.quantization!r}; "
+            f"shard_backbone cannot shard a backbone whose backbone.quantization is {backbone.quantization!r}; "
             "set one of the two only"
         )
     if processes.count == 1:
@@ -44,10 +44,10 @@ def check_sharding(backbone: BackboneConfig, processes: Processes) -> None:
 
 
 class Shards:
-    """Cuts ``backbone`` where it stands; every process must make the same passes, in the same order.
+    """Shards ``backbone`` in place; every process must run the same forward passes, in the same order.
 
-    Until then the backbone is whole on the CPU. Each layer is moved to the device of the process, cut, and let go of
-    before the next, so that no device ever holds more than its part and one layer, or the two embeddings.
+    The backbone is whole on the CPU before. Layers are moved to the device and sharded one after the other, so that no
+    device ever holds more than its shard and one layer, or the two embeddings.
     """
 
     def __init__(self, backbone: Any, processes: Processes) -> None:
@@ -74,8 +74,8 @@ class Shards:
 
     @contextmanager
     def uneven(self) -> Iterator[None]:
-        """Inside, processes may make passes of different number: those that are done go on with empty ones until all
-        are, since each pass takes the parts of all.
+        """Inside, processes may run unequal numbers of passes: those that have finished run empty ones until all have,
+        since a pass needs the shards of all.
         """
         self._uneven = True
         try:
@@ -86,7 +86,7 @@ class Shards:
             self._empty_pass()
 
     def _announce(self) -> None:
-        """Before a pass, tell those that wait in ``uneven`` to make one, too."""
+        """Before a pass, tell processes that wait in ``uneven`` to run one, too."""
         if self._uneven:
             self._processes.total(1)
 
