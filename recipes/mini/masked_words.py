@@ -26,14 +26,7 @@ from recipes.mini.tokenizer import MASK, SPECIAL_TOKENS, open_tokenizer, word_en
 from retrieveall.engines.local.forward import attention_mask, score_tokens
 from retrieveall.training.packing import Layout, RunPlan, plan_rows
 
-__all__ = [
-    "MaskedBatches",
-    "MaskedWords",
-    "create_backbone",
-    "drawn_as_candidates",
-    "parameter_groups",
-    "tokenise",
-]
+__all__ = ["MaskedBatches", "MaskedWords", "create_backbone", "drawn_as_candidates", "tokenise"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[Any]
@@ -84,16 +77,6 @@ def create_backbone(settings: BackboneSettings, vectors: Path, vocabulary: int, 
         weight.normal_(0, settings.embedding_scale / 4)
         weight[known] = found[known]
     return model
-
-
-def parameter_groups(model: LlamaForCausalLM, settings: MaskedWordsSettings) -> list[dict[str, Any]]:
-    """Embeddings learn at a rate of their own and do not decay: most of them are seen seldom."""
-    embedding = model.get_input_embeddings().weight
-    rate = settings.learning_rate * settings.embedding_rate
-    return [
-        {"params": [embedding], "lr": rate, "weight_decay": 0.0},
-        {"params": [each for each in model.parameters() if each is not embedding]},
-    ]
 
 
 class MaskedWords(nn.Module):

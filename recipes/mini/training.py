@@ -11,13 +11,7 @@ from typing import Any
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file, save_file
 
-from recipes.mini.masked_words import (
-    MaskedBatches,
-    MaskedWords,
-    create_backbone,
-    drawn_as_candidates,
-    parameter_groups,
-)
+from recipes.mini.masked_words import MaskedBatches, MaskedWords, create_backbone, drawn_as_candidates
 from recipes.mini.sentences import language_data
 from recipes.mini.settings import BackboneSettings, MaskedWordsSettings, TuningSettings
 from recipes.mini.tokenizer import open_tokenizer
@@ -27,7 +21,7 @@ from retrieveall.model_folder import SETTINGS
 from retrieveall.training.loop import fit
 from retrieveall.training.loss import compile_backbone
 from retrieveall.training.run import LanguageData, create_model, train
-from retrieveall.training.tuning import tune_backbone
+from retrieveall.training.tuning import parameter_groups, tune_backbone
 
 __all__ = ["train_masked_words", "train_model", "tune"]
 
@@ -45,7 +39,8 @@ def train_masked_words(
         compile_backbone(backbone)
     module = MaskedWords(backbone, drawn, settings.candidates)
     batches = MaskedBatches(arrays, drawn, settings)
-    fit(module, batches, settings, folder / "run", groups=parameter_groups(backbone, settings), show_bar=False)
+    groups = parameter_groups(backbone, settings.learning_rate, settings.embedding_rate)
+    fit(module, batches, settings, folder / "run", groups=groups, show_bar=False)
     backbone.save_pretrained(folder / "backbone")
     for name in TOKENIZER_FILES:
         shutil.copyfile(tokenizer / name, folder / "backbone" / name)

@@ -274,7 +274,7 @@ class RetrieveAll:
         for window, route, reading in read:
             calibration = self._calibration(route)
             for start, end, label, probability in reading.spans:
-                words = sum(start <= word.start < end for word in window.words)
+                words = window.count_words(start, end)
                 score = calibrate(probability, words, len(window.words) - words, calibration)
                 first, last = window.source.span(start, end)
                 if first >= free_from:

@@ -12,7 +12,6 @@ from retrieveall.config import GenerationConfig, ModelConfig
 from retrieveall.data import check_label, to_word_spans
 from retrieveall.decoders.base import Gold, Reading, Span, Target
 from retrieveall.engines.base import Engine, Failure, WriteRequest, Written
-from retrieveall.errors import ConfigError
 from retrieveall.prompts import Prompt
 from retrieveall.stages import Window
 from retrieveall.tokens import TokenCodec, encode_question
@@ -31,15 +30,10 @@ class GenerationDecoder:
     candidates = None
 
     def __init__(self, config: ModelConfig, codec: TokenCodec) -> None:
-        if codec.end is None:
-            raise ConfigError(
-                "decoder.kind is generation, expected a tokenizer with an end token (eos_token), got one without; "
-                "set it in tokenizer_config.json"
-            )
         self._settings = _settings(config)
         self._labels = config.label_names
         self._codec = codec
-        self._end = codec.end
+        self._end = codec.answer_end()
 
     @staticmethod
     def complete(config: ModelConfig, codec: TokenCodec) -> ModelConfig:

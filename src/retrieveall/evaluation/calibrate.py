@@ -52,7 +52,7 @@ def judge(
         for start, end, label, probability in reading.spans:
             if start >= free_from[window.document]:
                 free_from[window.document] = end
-                words = sum(start <= word.start < end for word in window.words)
+                words = window.count_words(start, end)
                 correct = (start, end, label) in right
                 own.append(Judged(probability, words, len(window.words) - words, correct))
     return found

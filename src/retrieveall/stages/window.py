@@ -55,6 +55,10 @@ class Window:
         inside = before.keep[1] < len(before.words) or self.keep[0] > 0
         return self.document == before.document and inside
 
+    def count_words(self, start: int, end: int) -> int:
+        """The number of words that begin in the character range ``start`` to ``end`` of ``source.text``."""
+        return sum(start <= word.start < end for word in self.words)
+
     @property
     def kept_words(self) -> int:
         return self.keep[1] - self.keep[0]

@@ -127,6 +127,19 @@ class TokenCodec:
             )
         return ids[0]
 
+    def answer_end(self) -> int:
+        """The token that ends a generated answer.
+
+        Raises:
+            ConfigError: the tokenizer has no end token.
+        """
+        if self.end is None:
+            raise ConfigError(
+                "decoder.kind is generation, expected a tokenizer with an end token (eos_token), got one without; "
+                "set it in tokenizer_config.json"
+            )
+        return self.end
+
     def _encode_plain(self, text: str) -> tuple[int, ...]:
         # A word that the tokenizer's normaliser removes still needs a position for its tag.
         return self._ids(text)[:_MAX_WORD_TOKENS] or self._blank

@@ -18,7 +18,7 @@ from retrieveall.training.loop import fit
 from retrieveall.training.progress import report_scores
 from retrieveall.training.session import Session
 
-__all__ = ["tune_backbone"]
+__all__ = ["parameter_groups", "tune_backbone"]
 
 _BACKBONE = BackboneConfig().path
 _TUNED = "tuned.json"
@@ -57,6 +57,23 @@ def tune_backbone(
         if tuning.processes.main:
             tuning.commit(scores)
     return scores
+
+
+def parameter_groups(backbone: Any, learning_rate: float, embedding_rate: float) -> list[dict[str, Any]]:
+    """Groups for the optimiser: embeddings learn at a rate of their own and do not decay, since most are seen seldom.
+
+    Args:
+        embedding_rate: learning rate of the embeddings, in multiples of ``learning_rate``.
+    """
+    embeddings = [backbone.get_input_embeddings().weight]
+    head = backbone.get_output_embeddings()
+    if head is not None and head.weight is not embeddings[0]:
+        embeddings.append(head.weight)
+    named = {id(parameter) for parameter in embeddings}
+    return [
+        {"params": embeddings, "lr": learning_rate * embedding_rate, "weight_decay": 0.0},
+        {"params": [each for each in backbone.parameters() if id(each) not in named]},
+    ]
 
 
 def _check(model: ModelFolder, config: TrainingConfig) -> None:
@@ -115,7 +132,7 @@ class _Tuning(Session):
             batches,
             self.config,
             self.run_folder,
-            groups=_groups(self.backbone, self.config),
+            groups=parameter_groups(self.backbone, self.config.learning_rate, self.config.embedding_rate),
             clip=[list(self.backbone.parameters())],
             evaluate=None if validation is None else evaluate,
             evaluate_after=batches.plan.ends[:-1],
@@ -145,16 +162,3 @@ class _Tuning(Session):
                 weights = path.name.endswith((".safetensors", ".safetensors.index.json"))
                 if path.is_file() and not weights and not (target / path.name).exists():
                     shutil.copyfile(path, target / path.name)
-
-
-def _groups(backbone: Any, config: TrainingConfig) -> list[dict[str, Any]]:
-    """Embeddings learn at a rate of their own and do not decay: most of them are seen seldom."""
-    embeddings = [backbone.get_input_embeddings().weight]
-    head = backbone.get_output_embeddings()
-    if head is not None and head.weight is not embeddings[0]:
-        embeddings.append(head.weight)
-    named = {id(parameter) for parameter in embeddings}
-    return [
-        {"params": embeddings, "lr": config.learning_rate * config.embedding_rate, "weight_decay": 0.0},
-        {"params": [each for each in backbone.parameters() if id(each) not in named]},
-    ]

@@ -22,7 +22,7 @@ from retrieveall.adapters.bank import AdapterBank
 from retrieveall.answers.grammar import AnswerGrammar, AnswerState, fill_masks
 from retrieveall.config import Spacing
 from retrieveall.engines.base import WriteRequest, Written
-from retrieveall.errors import ConfigError, ModelFolderError
+from retrieveall.errors import ModelFolderError
 from retrieveall.tokens import TokenCodec
 
 if TYPE_CHECKING:
@@ -40,14 +40,9 @@ def end_tokens(codec: TokenCodec, model: Any = None) -> tuple[int, ...]:
     Raises:
         ConfigError: the tokenizer has no end token.
     """
-    if codec.end is None:
-        raise ConfigError(
-            "decoder.kind is generation, expected a tokenizer with an end token (eos_token), got one without; "
-            "set it in tokenizer_config.json"
-        )
     more = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     more = [] if more is None else more if isinstance(more, list) else [more]
-    return tuple(dict.fromkeys([codec.end, *map(int, more)]))
+    return tuple(dict.fromkeys([codec.answer_end(), *map(int, more)]))
 
 
 @dataclass(slots=True)

@@ -56,9 +56,7 @@ def stop_tokens(codec: TokenCodec) -> tuple[int, ...]:
     Raises:
         ConfigError: the tokenizer has no end token.
     """
-    if codec.end is None:
-        raise ConfigError("expected a tokenizer with an end token (eos_token), got one without; set it")
-    return (codec.end,)
+    return (codec.answer_end(),)
 
 
 def write_grammar(request: WriteRequest) -> str:
