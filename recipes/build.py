@@ -1,6 +1,7 @@
 """Build a model from corpora by its recipe.
 
     python -m recipes.build mini --panx DIR --lmtext DIR --out runs/mini
+    python -m recipes.build base --panx DIR --running DIR --lmtext DIR --backbone DIR --out runs/base
 
 Every step leaves a folder in OUT that is named after its settings and inputs. A step that is finished is not run
 again, one that was stopped goes on from its last checkpoint, and one whose settings have changed starts anew beside
@@ -26,23 +27,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m recipes.build", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipe", choices=sorted(path.parent.name for path in HERE.glob("*/recipe.yaml")))
-    parser.add_argument("--panx", type=Path, required=True, help="folder of LANGUAGE/train.tsv and validation.tsv")
-    parser.add_argument("--lmtext", type=Path, required=True, help="folder of LANGUAGE.txt.xz")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the steps and the model")
-    parser.add_argument("--small", action="store_true", help="a build of minutes, to see that everything fits")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
-    parser.add_argument("--plan", action="store_true", help="say what would be run, and run nothing")
+    recipes = parser.add_subparsers(dest="recipe", required=True, metavar="RECIPE")
+    modules = {}
+    for name in sorted(path.parent.name for path in HERE.glob("*/recipe.yaml")):
+        try:
+            modules[name] = import_module(f"recipes.{name}.recipe")
+        except ModuleNotFoundError as error:
+            sys.exit(f"error: a build needs the package {error.name!r}; run: pip install -e '.[train,model]'")
+        own = recipes.add_parser(name, help=(modules[name].__doc__ or "").strip())
+        modules[name].add_arguments(own)
+        own.add_argument("--out", type=Path, required=True, help="folder for the steps and the model")
+        own.add_argument("--small", action="store_true", help="a build of minutes, to see that everything fits")
+        own.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting")
+        own.add_argument("--plan", action="store_true", help="say what would be run, and run nothing")
     args = parser.parse_args(arguments)
-    try:
-        recipe = import_module(f"recipes.{args.recipe}.recipe")
-    except ModuleNotFoundError as error:
-        sys.exit(f"error: a build needs the package {error.name!r}; run: pip install -e '.[train,model]'")
+    recipe = modules[args.recipe]
     try:
         settings = read_settings(
             recipe.Settings, HERE / args.recipe / "recipe.yaml", small=args.small, changes=args.set
         )
-        model = recipe.model(settings, args.panx, args.lmtext)
+        model = recipe.model(settings, args)
         if args.plan:
             print(plan(model, args.out))
         else:

@@ -14,7 +14,9 @@ from retrieveall.types import Entity, Sentence
 
 __all__ = ["RawSentence", "raw_text"]
 
-_TO_THE_LEFT = regex.compile(r"[.,;:!?…%)\]}»”›。、，；：！？）」』】؟،]+|\.{2,}|['’](?:s|S|re|ve|ll|d|m|t)?|n['’]t|-RRB-")
+_TO_THE_LEFT = regex.compile(
+    r"[.,;:!?…%)\]}»”›。、，；：！？）」』】؟،]+|\.{2,}|['’](?:s|S|re|ve|ll|d|m|t)?|n['’]t|-RRB-"
+)
 _TO_THE_RIGHT = regex.compile(r"[(\[{«„‚‹¿¡“（「『【#@$£€]|\p{L}{1,4}['’]|-LRB-")
 _GERMAN_END = "“"  # closes „ in German, opens a quotation in English
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,13 +64,15 @@ class Step:
 
     ``arguments`` are settings (plain data or pydantic models), what has a key, and other steps, in whose place the
     function gets their folders. A function that is interrupted finds its folder as it left it. ``work`` says in a few
-    words how much there is to do.
+    words how much there is to do. ``parallel``: in a build of several processes
+    all of them call it, not the first alone.
     """
 
     name: str
     run: Callable[..., None]
     arguments: Mapping[str, Any]
     work: str = ""
+    parallel: bool = False
 
     @cached_property
     def key(self) -> str:
@@ -126,17 +130,52 @@ def _walk(last: Step, skip: Callable[[Step], bool]) -> Iterator[Step]:
 
 
 def build(last: Step, out: Path) -> Path:
-    """Run what ``last`` needs, then ``last``; its folder. Stopped and called again, it goes on where it was."""
-    for step in steps_to_run(last, out):
+    """Run what ``last`` needs, then ``last``; its folder. Stopped and called again, it goes on where it was.
+
+    Under ``torchrun`` all processes call this alike: steps that train share their work, the first process runs the
+    rest.
+    """
+    processes = _Alone() if "WORLD_SIZE" not in os.environ else _join()
+    steps = steps_to_run(last, out)
+    processes.agree(True)  # no step is done before all know which are not
+    for step in steps:
         folder = step.folder(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        print(f"== {folder.name}", flush=True)
-        started = time.monotonic()
         given = {name: v.folder(out) if isinstance(v, Step) else v for name, v in step.arguments.items()}
-        step.run(folder, **given)
-        seconds = round(time.monotonic() - started, 1)  # since it was last started
-        provenance = asdict(Provenance.collect())
-        note = {"step": step.name, "arguments": step.description, "seconds": seconds, "provenance": provenance}
-        write_atomic(folder / DONE, (json.dumps(note, indent=1, ensure_ascii=False) + "\n").encode())
-        print(f"== {folder.name}: {seconds / 60:.1f} min", flush=True)
+        started = time.monotonic()
+        with processes.main_first():
+            if processes.main:
+                folder.mkdir(parents=True, exist_ok=True)
+                print(f"== {folder.name}", flush=True)
+                if not step.parallel:
+                    step.run(folder, **given)
+        if step.parallel:
+            step.run(folder, **given)
+        with processes.main_first():
+            if processes.main:
+                _finish(step, folder, round(time.monotonic() - started, 1))  # since it was last started
     return last.folder(out)
+
+
+def _finish(step: Step, folder: Path, seconds: float) -> None:
+    provenance = asdict(Provenance.collect())
+    note = {"step": step.name, "arguments": step.description, "seconds": seconds, "provenance": provenance}
+    write_atomic(folder / DONE, (json.dumps(note, indent=1, ensure_ascii=False) + "\n").encode())
+    print(f"== {folder.name}: {seconds / 60:.1f} min", flush=True)
+
+
+class _Alone:
+    """One process, of the kind of ``training.parallel.Processes``, which needs torch."""
+
+    main = True
+
+    def agree(self, value: bool) -> bool:
+        return value
+
+    def main_first(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def _join() -> Any:
+    from retrieveall.training.parallel import Processes
+
+    return Processes.join("cpu")

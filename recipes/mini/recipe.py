@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from recipes.corpora import Lines, Sentences
@@ -17,11 +18,18 @@ from recipes.mini.vectors import train_vectors
 from recipes.steps import Files, Step
 from retrieveall.config import TrainingConfig
 
-__all__ = ["Settings", "model"]
+__all__ = ["Settings", "add_arguments", "model"]
 
 
-def model(settings: Settings, panx: Path, lmtext: Path) -> Step:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What this recipe needs beside the settings."""
+    parser.add_argument("--panx", type=Path, required=True, help="folder of LANGUAGE/train.tsv and validation.tsv")
+    parser.add_argument("--lmtext", type=Path, required=True, help="folder of LANGUAGE.txt.xz")
+
+
+def model(settings: Settings, arguments: argparse.Namespace) -> Step:
     """The last step, whose folder holds the model in ``model/``; the others are those that it needs."""
+    panx, lmtext = arguments.panx, arguments.lmtext
     languages, limits = settings.languages, settings.limits
     train = Sentences(panx, "train", languages, limits.sentences)
     validation = Sentences(panx, "validation", languages, limits.validation)
@@ -64,10 +72,10 @@ def model(settings: Settings, panx: Path, lmtext: Path) -> Step:
         "knowledge": knowledge,
     }
     for number, training in enumerate(settings.tuning, start=1):
-        arguments = {"settings": training, "backbone": backbone, **data}
-        backbone = Step(f"tuning-{number}", tune, arguments, _work(training, longest))
-    arguments = {"settings": settings.adapters, "backbone": backbone, **data}
-    return Step("model", train_model, arguments, _work(settings.adapters, longest))
+        given = {"settings": training, "backbone": backbone, **data}
+        backbone = Step(f"tuning-{number}", tune, given, _work(training, longest))
+    given = {"settings": settings.adapters, "backbone": backbone, **data}
+    return Step("model", train_model, given, _work(settings.adapters, longest))
 
 
 def _work(training: MaskedWordsSettings | TrainingConfig, row_length: int) -> str:

@@ -150,6 +150,10 @@ class WindowConfig(_Strict):
     overlap: int = Field(
         default=32, ge=0, description="words shared with the next window where the split is not at a sentence end"
     )
+    hangul: Literal["whole", "particles"] = Field(
+        default="whole",
+        description="'particles': Korean particles are words of their own, so that names can end before them",
+    )
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> Self:
@@ -261,6 +265,12 @@ class ModelConfig(_Strict):
             raise ValueError("labels must differ from each other")
         return self
 
+    @model_validator(mode="after")
+    def _particles_are_tagged(self) -> Self:
+        if self.windows.hangul != "whole" and self.decoder.kind != "tagging":
+            raise ValueError("windows.hangul 'particles' needs decoder.kind 'tagging'; set it to 'whole'")
+        return self
+
     @property
     def label_names(self) -> tuple[str, ...]:
         return tuple(label.name for label in self.labels)
@@ -341,7 +351,9 @@ class TrainingConfig(OptimisationConfig):
         description="dropout on embeddings and on the outputs of attention and feed-forward layers",
     )
     embedding_rate: float = Field(
-        default=0.5, gt=0, description="learning rate multiplier of the embeddings when all weights are trained"
+        default=0.5,
+        ge=0,
+        description="learning rate multiplier of the embeddings when all weights are trained; 0: they stay as they are",
     )
     gradient_checkpointing: bool = Field(default=False, description="recompute activations: less memory, more time")
     shard_backbone: bool = Field(

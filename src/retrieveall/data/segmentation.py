@@ -6,6 +6,8 @@ that an entity can begin or end at any of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import regex
 
 from retrieveall.types import Word
@@ -50,8 +52,21 @@ _WORD = regex.compile(
 )
 _SPACE = regex.compile(r"\s")
 
+# What may follow a name inside a Korean word: case particles and the copula, alone or with a topic particle after
+# them. A split in the wrong place costs a token and no name, since names may also span several words.
+_CASE = (
+    "에게서|에게|에서|께서|께|에|한테|으로서|로서|으로써|로써|으로|로|와|과|"
+    "이랑|랑|하고|부터|까지|보다|처럼|마다|조차|측"
+)
+_COPULA = "입니다|이었다|였다|이라고|라고|이라는|라는|이라|라|이며|며|이고|이자|이다|인"
+_HANGUL_PARTS = regex.compile(
+    rf"(?V1)(\p{{Hangul}}+?)((?:씨|님)?(?:(?:{_CASE})(?:은|는|도|의|만)?|은|는|이|가|을|를|의|도|만|이나|나|{_COPULA}|씨|님))$"
+)
+_STRETCH = regex.compile(r"(?V1)\p{Hangul}+|[^\p{Hangul}]+")
+_HANGUL = regex.compile(r"\p{Hangul}")
 
-def segment(text: str) -> list[Word]:
+
+def segment(text: str, *, particles: bool = False) -> list[Word]:
     """Split ``text`` into words, ascending and disjoint, with ``text[word.start:word.end] == word.text``.
 
     - A maximal run of letters, combining marks and digits is one word, including zero-width joiners inside it.
@@ -62,6 +77,10 @@ def segment(text: str) -> list[Word]:
 
     ``space_before``: white space separates the word from the previous one (or the start of the text). A word has at
     most ``MAX_WORD`` characters. Linear in the length of any text.
+
+    Args:
+        particles: a Hangul word is split before what may be a particle (서울|에서) and between Hangul and other scripts
+            (York|에서), so that a name can begin and end inside it.
     """
     words: list[Word] = []
     append = words.append
@@ -69,6 +88,24 @@ def segment(text: str) -> list[Word]:
     for match in _WORD.finditer(text):
         start, end = match.span()
         space = start > previous and (text[start - 1] == " " or _SPACE.search(text, previous, start) is not None)
-        append(Word(match.group(), start, end, space))
+        word = match.group()
+        if particles and _HANGUL.search(word):
+            for part_start, part_end in _hangul_parts(word):
+                part = word[part_start:part_end]
+                append(Word(part, start + part_start, start + part_end, space and part_start == 0))
+        else:
+            append(Word(word, start, end, space))
         previous = end
     return words
+
+
+def _hangul_parts(word: str) -> Iterator[tuple[int, int]]:
+    """Where the parts of a word with Hangul letters are: stems, particles, stretches of other scripts."""
+    for stretch in _STRETCH.finditer(word):
+        start, end = stretch.span()
+        particle = _HANGUL_PARTS.fullmatch(word, start, end)
+        if particle is None:
+            yield start, end
+        else:
+            yield particle.span(1)
+            yield particle.span(2)

@@ -117,7 +117,7 @@ class Stages:
 
     def _cut(self, number: int, text: str) -> list[Window]:
         source = normalise(text)
-        words = segment(source.text)
+        words = segment(source.text, particles=self._config.windows.hangul == "particles")
         costs = [self._cost((word,)) for word in words] if self._cost(words) > self._room else None
         size, overlap = self._config.windows.words, self._config.windows.overlap
         windows = []

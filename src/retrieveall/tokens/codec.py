@@ -5,10 +5,12 @@ Contents (anything but the template's own text) are encoded as plain text and ne
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from retrieveall.config import Spacing
 from retrieveall.data import segment
@@ -67,9 +69,11 @@ class TokenCodec:
         self.closing: list[int] = [] if tokenizer.cls is None or tokenizer.sep is None else [tokenizer.sep]
         self.end: int | None = tokenizer.eos
         self.pad: int = next((i for i in (tokenizer.pad, tokenizer.eos) if i is not None), 0)
-        # SentencePiece prepends a space to its input; a second one would be a separate token.
+        # SentencePiece prepends a space to its input, which is wrong inside a text: it is given to the first word only.
+        self._first = _without_prefix(self._plain)
         spaced = self._plain.encode("a", add_special_tokens=False).tokens[:1]
         self._space = "" if spaced and spaced[0].startswith("▁") else " "
+        self._mark = self._plain.token_to_id("▁") if self._first else None
         self._blank = next(filter(None, map(self._ids, ("\ufffd", "?"))), (self.pad,))
 
     def words(self, words: Sequence[Word]) -> list[tuple[int, ...]]:
@@ -77,7 +81,11 @@ class TokenCodec:
         space = self._space
         if self._always:
             return [self._encode(space + word.text) for word in words]
-        return [self._encode(space + word.text if word.space_before else word.text) for word in words]
+        found = [self._encode(space + word.text if word.space_before else word.text) for word in words]
+        if self._first and words and words[0].start == 0 and not words[0].space_before:
+            ids = self._encode(space + words[0].text)
+            found[0] = ids[1:] if len(ids) > 1 and ids[0] == self._mark else ids
+        return found
 
     def piece(self, piece: Piece) -> list[int]:
         """Token ids of one piece of a prompt."""
@@ -157,6 +165,27 @@ class TokenCodec:
                 return tuple(self._plain.encode(text, add_special_tokens=False).ids)
             finally:
                 self._plain.encode_special_tokens = True
+
+
+def _without_prefix(backend: Any) -> bool:
+    """Stop the tokenizer's own pre-tokeniser from putting a space before its input; whether it did.
+
+    Only SentencePiece's models as ``tokenizers`` writes them (Metaspace, perhaps after a split at white space).
+    """
+    if backend.pre_tokenizer is None:
+        return False
+    state = json.loads(backend.pre_tokenizer.__getstate__())
+    parts = state["pretokenizers"] if state.get("type") == "Sequence" else [state]
+    if [part["type"] for part in parts if part["type"] != "WhitespaceSplit"] != ["Metaspace"]:
+        return False
+    metaspace = parts[-1]
+    if metaspace.get("prepend_scheme") != "always":
+        return False
+    from tokenizers.pre_tokenizers import Metaspace
+
+    # Words come one by one: there is no white space to split at but the one before.
+    backend.pre_tokenizer = Metaspace(metaspace["replacement"], prepend_scheme="never", split=metaspace["split"])
+    return True
 
 
 def encode_input(codec: TokenCodec, prompt: Prompt, words: Sequence[Word], *, repeat: bool) -> EncodedInput:

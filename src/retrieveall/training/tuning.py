@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from retrieveall.adapters import backbone_fingerprint
 from retrieveall.config import BackboneConfig, TrainingConfig
 from retrieveall.errors import ConfigError, ModelFolderError
@@ -62,18 +64,26 @@ def tune_backbone(
 def parameter_groups(backbone: Any, learning_rate: float, embedding_rate: float) -> list[dict[str, Any]]:
     """Groups for the optimiser: embeddings learn at a rate of their own and do not decay, since most are seen seldom.
 
+    At the rate 0 they are in no group.
+
     Args:
         embedding_rate: learning rate of the embeddings, in multiples of ``learning_rate``.
     """
+    embeddings = _embeddings(backbone)
+    named = {id(parameter) for parameter in embeddings}
+    groups: list[dict[str, Any]] = [{"params": [each for each in backbone.parameters() if id(each) not in named]}]
+    if embedding_rate:
+        groups.insert(0, {"params": embeddings, "lr": learning_rate * embedding_rate, "weight_decay": 0.0})
+    return groups
+
+
+def _embeddings(backbone: Any) -> list[nn.Parameter]:
+    """The weights of the embeddings of tokens, read and scored."""
     embeddings = [backbone.get_input_embeddings().weight]
     head = backbone.get_output_embeddings()
     if head is not None and head.weight is not embeddings[0]:
         embeddings.append(head.weight)
-    named = {id(parameter) for parameter in embeddings}
-    return [
-        {"params": embeddings, "lr": learning_rate * embedding_rate, "weight_decay": 0.0},
-        {"params": [each for each in backbone.parameters() if id(each) not in named]},
-    ]
+    return embeddings
 
 
 def _check(model: ModelFolder, config: TrainingConfig) -> None:
@@ -117,6 +127,9 @@ class _Tuning(Session):
     def fit(self, progress: Progress | None, show_bar: bool) -> dict[str, float]:
         dtype = self.backbone.dtype
         self.backbone.float().requires_grad_(True)
+        if not self.config.embedding_rate:
+            for embedding in _embeddings(self.backbone):
+                embedding.requires_grad_(False)
         batches = self.batches(self.examples(progress), separate=False)
         module = self.module()
         validation, engine = self.validation(self.config.validation_sentences), self.engine()
@@ -133,7 +146,7 @@ class _Tuning(Session):
             self.config,
             self.run_folder,
             groups=parameter_groups(self.backbone, self.config.learning_rate, self.config.embedding_rate),
-            clip=[list(self.backbone.parameters())],
+            clip=[[each for each in self.backbone.parameters() if each.requires_grad]],
             evaluate=None if validation is None else evaluate,
             evaluate_after=batches.plan.ends[:-1],
             device=self.device,

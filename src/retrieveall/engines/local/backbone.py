@@ -9,9 +9,11 @@ import torch
 
 from retrieveall.config import ModelConfig
 from retrieveall.engines.local.compact import load_compact
+from retrieveall.engines.local.compact_encoder import load_compact_encoder
 from retrieveall.engines.local.forward import position_offset
 from retrieveall.engines.local.heads import check_head
 from retrieveall.engines.local.options import loading_options
+from retrieveall.engines.local.packed import is_packed, read_packed
 from retrieveall.errors import ConfigError, ModelFolderError, UnsafeFileError
 from retrieveall.storage import check_safetensors, read_json, refuse_unsafe_weights
 from retrieveall.tokens.tokenizer import is_hub_id, local_folder
@@ -72,20 +74,35 @@ def load_backbone(config: ModelConfig, folder: Path | None) -> Any:
     if Path(source).is_dir():
         logging.disable_progress_bar()  # no progress bar for a file read in a tenth of a second
     try:
-        model, loading = loader.from_pretrained(source, use_safetensors=True, output_loading_info=True, **options)
+        if is_packed(Path(source)):
+            model, missing = _unpacked(loader, source, options)
+        else:
+            model, loading = loader.from_pretrained(source, use_safetensors=True, output_loading_info=True, **options)
+            missing = loading["missing_keys"]
     except Exception as error:
         raise _not_loaded(source, error) from error
     finally:
         if progress:
             logging.enable_progress_bar()
-    if loading["missing_keys"]:  # the library would continue with random weights
-        raise ModelFolderError(
-            f"the backbone {source} has no tensor {min(loading['missing_keys'])}; save or download it again"
-        )
+    if missing:  # the library would continue with random weights
+        raise ModelFolderError(f"the backbone {source} has no tensor {min(missing)}; save or download it again")
     if config.decoder.reads_logits and kind not in ENCODERS:
         check_head(model.config)
     model.requires_grad_(False)
     return model.eval()
+
+
+def _unpacked(loader: Any, source: str, options: dict[str, Any]) -> tuple[Any, list[str]]:
+    """A backbone with packed weights, which the library cannot read, and the names of tensors that are missing."""
+    from transformers import AutoConfig
+
+    settings = {name: value for name, value in options.items() if name not in ("revision", "trust_remote_code")}
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    model = loader.from_config(config, trust_remote_code=False, **settings)
+    dtype = model.dtype
+    weights = {name: tensor.to(dtype) for name, tensor in read_packed(Path(source)).items()}
+    missing = model.load_state_dict(weights, strict=False).missing_keys
+    return model, missing
 
 
 def _check_encoder(config: ModelConfig, kind: str) -> None:
@@ -102,13 +119,14 @@ def _check_encoder(config: ModelConfig, kind: str) -> None:
 
 
 def open_backbone(config: ModelConfig, folder: Path, device: torch.device) -> Any:
-    """``load_backbone`` for inference; a small plain Llama on a CPU is loaded without transformers."""
+    """``load_backbone`` for inference; a small plain Llama or BERT on a CPU is loaded without transformers."""
     # The compact model has neither causal attention nor a key-value cache.
     if config.decoder.full_attention and device.type == "cpu" and config.backbone.quantization == "none":
         source = Path(backbone_source(config, folder))
-        compact = load_compact(source, getattr(torch, config.backbone.dtype)) if source.is_dir() else None
-        if compact is not None:
-            return compact
+        dtype = getattr(torch, config.backbone.dtype)
+        for load in (load_compact, load_compact_encoder) if source.is_dir() else ():
+            if (compact := load(source, dtype)) is not None:
+                return compact
     return load_backbone(config, folder)
 
 

@@ -1,0 +1,111 @@
+"""The steps from a pretrained encoder and corpora to retrieveall-base."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from recipes.base.backbone import cut_backbone
+from recipes.base.corpora import Corpora
+from recipes.base.plain_text import label_plain_text
+from recipes.base.sentences import write_sentences
+from recipes.base.settings import Settings
+from recipes.base.training import build_knowledge, train_model, tune
+from recipes.base.variations import WORDS
+from recipes.corpora import Lines, Sentences
+from recipes.mini.negatives import find_negatives
+from recipes.mini.plain_text import WORDS as NEGATIVE_WORDS
+from recipes.steps import Files, Step
+
+__all__ = ["Settings", "add_arguments", "model"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What this recipe needs beside the settings."""
+    parser.add_argument("--panx", type=Path, required=True, help="folder of LANGUAGE/train.tsv and validation.tsv")
+    parser.add_argument("--running", type=Path, required=True, help="folder of LANGUAGE/CORPUS/train.tsv")
+    parser.add_argument("--lmtext", type=Path, required=True, help="folder of LANGUAGE.txt.xz")
+    parser.add_argument(
+        "--backbone",
+        default="intfloat/multilingual-e5-small",
+        help="folder or hub id of the encoder (default: %(default)s)",
+    )
+
+
+def model(settings: Settings, arguments: argparse.Namespace) -> Step:
+    """The last step, whose folder holds the model in ``model/``; the others are those that it needs."""
+    languages, limits = settings.languages, settings.limits
+    corpora = Corpora(arguments.panx, arguments.running, languages, limits.sentences)
+    panx = Sentences(arguments.panx, "train", languages, limits.sentences)
+    text = Lines(arguments.lmtext, languages, limits.lines)
+    words, rules = (
+        Files(each, tuple(sorted(path.name for path in each.iterdir()))) for each in (WORDS, NEGATIVE_WORDS)
+    )
+
+    tokens = 2 * settings.tuning.batch_size * (settings.tuning.row_length or settings.model.prompt.max_tokens)
+    backbone = Step("backbone", cut_backbone, {"settings": settings.backbone, "backbone": str(arguments.backbone)})
+    negatives = Step(
+        "negatives", find_negatives, {"settings": settings.negatives, "words": rules, "train": panx, "text": text}
+    )
+    shared = {"data": corpora, "negatives": negatives, "words": words}
+    sentences = Step(
+        "sentences", _write_sentences, {"settings": settings.sentences, "corpora": settings.corpora, **shared}
+    )
+    tuned = Step(
+        "tuning",
+        tune,
+        {
+            "settings": settings.tuning,
+            "model": settings.model,
+            "backbone": backbone,
+            "sentences": sentences,
+            "languages": languages,
+        },
+        f"{tokens:,} tokens a step of two processes",
+        parallel=True,
+    )
+    plain_text = Step(
+        "plain-text",
+        label_plain_text,
+        {
+            "settings": settings.plain_text,
+            "model": settings.model,
+            "backbone": tuned,
+            "sentences": sentences,
+            "text": text,
+        },
+    )
+    # What adapters are trained on is retrieved for: its sentences are joined with none of the pool.
+    for_adapters = Step(
+        "adapter-sentences",
+        _write_sentences,
+        {
+            "settings": settings.adapter_sentences,
+            "corpora": settings.adapter_corpora,
+            "plain_text": plain_text,
+            **shared,
+        },
+    )
+    knowledge = Step(
+        "knowledge",
+        build_knowledge,
+        {"dimension": settings.knowledge_dimension, "sentences": sentences, "languages": languages},
+    )
+    return Step(
+        "model",
+        train_model,
+        {
+            "settings": settings.adapters,
+            "model": settings.model,
+            "backbone": tuned,
+            "sentences": for_adapters,
+            "knowledge": knowledge,
+            "languages": languages,
+        },
+        parallel=True,
+    )
+
+
+def _write_sentences(folder: Path, *, words: Files, **arguments: object) -> None:
+    """``words`` are read by the writer itself; they are an argument for the step's key."""
+    write_sentences(folder, **arguments)  # type: ignore[arg-type]

@@ -1,0 +1,82 @@
+"""The steps that train: every call of the library's trainer is here."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from recipes.mini.sentences import read_sentences
+from retrieveall.config import ModelConfig, TrainingConfig
+from retrieveall.knowledge import KnowledgeBase
+from retrieveall.knowledge.encoder import NgramEncoder
+from retrieveall.model_folder import SETTINGS
+from retrieveall.training.parallel import Processes
+from retrieveall.training.run import LanguageData, create_model, train
+from retrieveall.training.tuning import tune_backbone
+from retrieveall.types import Sentence
+
+__all__ = ["build_knowledge", "train_model", "tune"]
+
+_FEW = 20
+
+
+def build_knowledge(folder: Path, dimension: int, sentences: Path, languages: tuple[str, ...]) -> None:
+    """A knowledge folder over the pool, as ``retrieveall index`` writes it."""
+    pools = {language: read_sentences(sentences / "pool" / f"{language}.jsonl") for language in sorted(languages)}
+    texts = [sentence.text for own in pools.values() for sentence in own]
+    KnowledgeBase.build(pools, NgramEncoder.fit(texts, dimension=dimension)).save(folder)
+
+
+def tune(
+    folder: Path,
+    settings: TrainingConfig,
+    model: ModelConfig,
+    backbone: Path,
+    sentences: Path,
+    languages: tuple[str, ...],
+) -> None:
+    """``model/backbone``: the encoder tuned for names on all languages together.
+
+    Its prompts show no knowledge: the adapters learn to use that.
+    """
+    data = {}
+    for language in languages:
+        own = _language_data(sentences, language)
+        data[language] = LanguageData(own.train, own.validation, own.pool[:_FEW])  # the session asks for a pool
+    home = folder / "model"
+    with Processes.join("cpu").main_first():
+        _create(home, model, data, backbone / "backbone", None)
+    tune_backbone(home, data, settings, folder / "run", device="cpu", show_bar=False)
+
+
+def train_model(
+    folder: Path,
+    settings: TrainingConfig,
+    model: ModelConfig,
+    backbone: Path,
+    sentences: Path,
+    knowledge: Path,
+    languages: tuple[str, ...],
+) -> None:
+    """``model/``: adapters of all languages over the tuned encoder, their scaling and calibration."""
+    data = {language: _language_data(sentences, language) for language in languages}
+    home = folder / "model"
+    with Processes.join("cpu").main_first():
+        _create(home, model, data, backbone / "model" / "backbone", KnowledgeBase.open(knowledge))
+    train(home, data, settings, folder / "run", device="cpu", show_bar=False)
+
+
+def _create(
+    home: Path, model: ModelConfig, data: dict[str, LanguageData], backbone: Path, knowledge: KnowledgeBase | None
+) -> None:
+    """A model folder without adapters, unless an interrupted run left it."""
+    if not (home / SETTINGS).is_file():
+        shutil.rmtree(home, ignore_errors=True)  # what was begun
+        create_model(home, model, data, backbone=backbone, knowledge=knowledge)
+
+
+def _language_data(sentences: Path, language: str) -> LanguageData:
+    def read(name: str) -> list[Sentence]:
+        return read_sentences(sentences / name / f"{language}.jsonl")
+
+    return LanguageData(read("train"), read("validation"), read("pool"))

@@ -1,0 +1,201 @@
+"""A BERT encoder without the transformers library, which takes seconds to import: for the shipped model on a CPU.
+
+Module names, weights and results equal those of transformers' ``BertModel`` without its pooling layer (tested), so that
+the adapter bank and the fingerprint work unchanged. Anything else is left to transformers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retrieveall.engines.local.packed import is_packed, read_packed
+from retrieveall.storage import read_json
+
+__all__ = ["CompactBert", "load_compact_encoder"]
+
+_LARGEST = 400_000_000
+"""Maximum bytes of weights for which this implementation is used."""
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The keys of ``config.json`` that this module supports."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    max_position_embeddings: int
+    type_vocab_size: int
+    layer_norm_eps: float
+
+    @property
+    def head_size(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+
+def _plain_shape(config: dict[str, Any]) -> _Shape | None:
+    """The architecture of a plain BERT encoder; None for anything else."""
+    plain = (
+        config.get("model_type") == "bert"
+        and config.get("hidden_act") == "gelu"
+        and not config.get("is_decoder")
+        and not config.get("add_cross_attention")
+        and config.get("position_embedding_type", "absolute") == "absolute"
+        and not config.get("quantization_config")
+    )
+    if not plain or any(name not in config for name in _Shape.__dataclass_fields__):
+        return None
+    return _Shape(**{name: config[name] for name in _Shape.__dataclass_fields__})
+
+
+class _Embeddings(nn.Module):
+    def __init__(self, shape: _Shape) -> None:
+        super().__init__()
+        # Random numbers for a table of this size would take half a second, and are overwritten.
+        table = torch.empty(shape.vocab_size, shape.hidden_size)
+        self.word_embeddings = nn.Embedding(shape.vocab_size, shape.hidden_size, _weight=table)
+        self.position_embeddings = nn.Embedding(shape.max_position_embeddings, shape.hidden_size)
+        self.token_type_embeddings = nn.Embedding(shape.type_vocab_size, shape.hidden_size)
+        self.LayerNorm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.word_embeddings(ids) + self.token_type_embeddings.weight[0]
+        normed: Tensor = self.LayerNorm(x + self.position_embeddings.weight[: ids.shape[1]])
+        return normed
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, shape: _Shape) -> None:
+        super().__init__()
+        self._size = shape.head_size
+        self.query = nn.Linear(shape.hidden_size, shape.hidden_size)
+        self.key = nn.Linear(shape.hidden_size, shape.hidden_size)
+        self.value = nn.Linear(shape.hidden_size, shape.hidden_size)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        batch, length = x.shape[:2]
+
+        def heads(projected: Tensor) -> Tensor:
+            return projected.view(batch, length, -1, self._size).transpose(1, 2)
+
+        q, k, v = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
+        weights = torch.softmax(q @ k.transpose(2, 3) * self._size**-0.5 + mask, dim=-1)
+        return (weights @ v).transpose(1, 2).reshape(batch, length, -1)
+
+
+class _Added(nn.Module):
+    """A projection that is added to what went into the block, and normalised."""
+
+    def __init__(self, inner: int, shape: _Shape) -> None:
+        super().__init__()
+        self.dense = nn.Linear(inner, shape.hidden_size)
+        self.LayerNorm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        normed: Tensor = self.LayerNorm(self.dense(x) + residual)
+        return normed
+
+
+class _Attention(nn.Module):
+    def __init__(self, shape: _Shape) -> None:
+        super().__init__()
+        self.self = _SelfAttention(shape)
+        self.output = _Added(shape.hidden_size, shape)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        added: Tensor = self.output(self.self(x, mask), x)
+        return added
+
+
+class _Intermediate(nn.Module):
+    def __init__(self, shape: _Shape) -> None:
+        super().__init__()
+        self.dense = nn.Linear(shape.hidden_size, shape.intermediate_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.dense(x))
+
+
+class _Layer(nn.Module):
+    def __init__(self, shape: _Shape) -> None:
+        super().__init__()
+        self.attention = _Attention(shape)
+        self.intermediate = _Intermediate(shape)
+        self.output = _Added(shape.intermediate_size, shape)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = self.attention(x, mask)
+        added: Tensor = self.output(self.intermediate(x), x)
+        return added
+
+
+class _Encoder(nn.Module):
+    def __init__(self, shape: _Shape) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(_Layer(shape) for _ in range(shape.num_hidden_layers))
+
+
+class CompactBert(nn.Module):
+    """The part of ``BertModel`` that scoring needs."""
+
+    def __init__(self, shape: _Shape) -> None:
+        super().__init__()
+        self.embeddings = _Embeddings(shape)
+        self.encoder = _Encoder(shape)
+        names = {name: getattr(shape, name) for name in _Shape.__dataclass_fields__}
+        self.config = SimpleNamespace(model_type="bert", **names)
+
+    @property
+    def base_model(self) -> CompactBert:
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embeddings.word_embeddings.weight.dtype
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, use_cache: bool = False) -> SimpleNamespace:
+        """States [batch, length, width]; ``attention_mask`` [batch, 1, length, length] is added to attention logits."""
+        x = self.embeddings(input_ids)
+        for layer in self.encoder.layer:
+            x = layer(x, attention_mask)
+        return SimpleNamespace(last_hidden_state=x)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embeddings.word_embeddings
+
+    def get_output_embeddings(self) -> None:
+        """An encoder scores with its input embeddings."""
+        return
+
+
+def load_compact_encoder(folder: Path, dtype: torch.dtype) -> CompactBert | None:
+    """The model of a plain BERT folder whose files were checked; None if transformers is needed."""
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if not config.is_file() or not (is_packed(folder) or weights.is_file()):
+        return None
+    shape = _plain_shape(read_json(config))
+    if shape is None or (weights.is_file() and weights.stat().st_size > _LARGEST):
+        return None
+    if is_packed(folder):
+        state = {name: tensor.to(dtype) for name, tensor in read_packed(folder).items()}
+    else:
+        from safetensors.torch import load_file
+
+        state = {name: tensor.to(dtype) for name, tensor in load_file(str(weights)).items()}
+    state = {name.removeprefix("bert."): tensor for name, tensor in state.items() if not name.startswith("pooler.")}
+    model = CompactBert(shape)  # not on the meta device, which would import the compiler
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if {name: tensor.shape for name, tensor in state.items()} != expected:
+        return None  # transformers reports the error
+    model.load_state_dict(state, assign=True)
+    model.requires_grad_(False)
+    return model.eval()
