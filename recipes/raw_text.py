@@ -6,7 +6,7 @@ spaces, since it may be a dash.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import regex
 
@@ -18,6 +18,7 @@ _TO_THE_LEFT = regex.compile(
     r"[.,;:!?…%)\]}»”›。、，；：！？）」』】؟،]+|\.{2,}|['’](?:s|S|re|ve|ll|d|m|t)?|n['’]t|-RRB-"
 )
 _TO_THE_RIGHT = regex.compile(r"[(\[{«„‚‹¿¡“（「『【#@$£€]|\p{L}{1,4}['’]|-LRB-")
+_LETTER = regex.compile(r"\p{L}")
 _GERMAN_END = "“"  # closes „ in German, opens a quotation in English
 
 
@@ -32,8 +33,11 @@ class RawSentence:
 def raw_text(sentence: Sentence) -> RawSentence:
     """``sentence``, whose text is tokens joined by single spaces, as raw text.
 
+    Entities without a letter are left out: the Broad Twitter Corpus labels the @ before a name as a person of its own.
     Text without spaces is returned as it is, each character a token: in Chinese and Japanese corpora it is.
     """
+    named = tuple(each for each in sentence.entities if _LETTER.search(sentence.text, each.start, each.end))
+    sentence = replace(sentence, entities=named)
     if sentence.language in ("zh", "ja") or " " not in sentence.text:
         spans = [(i, i + 1) for i, character in enumerate(sentence.text) if not character.isspace()]
         if sentence.language not in ("zh", "ja"):
