@@ -88,7 +88,7 @@ PEERS = {
     "ginza": Peer(
         "ja",
         "python3.11",
-        ("ja-ginza==5.3.0",),
+        ("ja-ginza==5.3.0", "spacy==3.8.18"),
         ("run_spacy.py", "ja_ginza"),
         labels=_GINZA,
         faster=("--only-ner",),
