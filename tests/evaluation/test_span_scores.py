@@ -10,7 +10,7 @@ from seqeval.scheme import IOB2
 
 from retrieveall.data import ill_formed, spans_to_tags, tags_to_spans
 from retrieveall.errors import InputError
-from retrieveall.evaluation import Counts, SpanScores, score_spans
+from retrieveall.evaluation import Counts, SpanScores, score_spans, widen
 from retrieveall.types import Entity
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -114,3 +114,40 @@ def test_nothing_to_find_and_nothing_found_is_zero_not_an_error() -> None:
 def test_a_missing_prediction_is_an_error() -> None:
     with pytest.raises(InputError, match="one collection per text"):
         score_spans([[], []], [[]])
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [
+        ((0, 2, "LOC"), (0, 4, "LOC")),  # 서울 of 서울에서
+        ((1, 3, "LOC"), (0, 4, "LOC")),
+        ((2, 6, "LOC"), (0, 8, "LOC")),  # of two tokens
+        ((0, 8, "LOC"), (0, 8, "LOC")),
+        ((4, 5, "LOC"), (4, 5, "LOC")),  # the blank between two tokens
+        ((3, 5, "LOC"), (0, 5, "LOC")),  # a token and the blank after it
+        ((8, 9, "LOC"), (8, 9, "LOC")),
+        ((9, 12, "LOC"), (9, 12, "LOC")),  # behind the last token
+    ],
+)
+def test_a_span_grows_to_the_tokens_that_it_touches(span: tuple[int, int, str], expected: tuple[int, int, str]) -> None:
+    assert widen([span], [(0, 4), (5, 8)]) == [expected]
+
+
+SPANS = st.tuples(st.integers(0, 30), st.integers(1, 5)).map(lambda at: (at[0], at[0] + at[1], "PER"))
+
+
+@given(st.lists(SPANS), st.lists(st.tuples(st.integers(0, 2), st.integers(1, 4)), max_size=8))
+def test_widening_is_what_comparing_with_every_token_gives(
+    spans: list[tuple[int, int, str]], gaps_and_lengths: list[tuple[int, int]]
+) -> None:
+    tokens, at = [], 0
+    for gap, length in gaps_and_lengths:
+        tokens.append((at + gap, at + gap + length))
+        at += gap + length
+    for (start, end, label), found in zip(spans, widen(spans, tokens), strict=True):
+        characters = set(range(start, end))
+        for token in tokens:
+            if characters & set(range(*token)):
+                start, end = min(start, token[0]), max(end, token[1])
+        assert found == (start, end, label)
+    assert widen(widen(spans, tokens), tokens) == widen(spans, tokens)

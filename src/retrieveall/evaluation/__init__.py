@@ -6,7 +6,7 @@ from retrieveall.evaluation.evaluator import Predictor, Progress, evaluate, trai
 from retrieveall.evaluation.provenance import Provenance
 from retrieveall.evaluation.report import EvaluationReport, LanguageChoice, LanguageReport
 from retrieveall.evaluation.results import load_reports, render_table
-from retrieveall.evaluation.spans import Counts, SpanScores, score_spans
+from retrieveall.evaluation.spans import Counts, SpanScores, score_spans, widen
 from retrieveall.evaluation.speed import cold_start, measure, peak_memory, throughput
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "score_spans",
     "throughput",
     "training_texts",
+    "widen",
 ]

@@ -7,14 +7,15 @@ of its strict mode.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from retrieveall.errors import InputError
 from retrieveall.types import Entity
 
-__all__ = ["Counts", "SpanScores", "score_spans", "spans_of"]
+__all__ = ["Counts", "Span", "SpanScores", "score_spans", "spans_of", "widen"]
 
 Span = tuple[int, int, str]
 
@@ -91,3 +92,23 @@ def score_spans(gold: Iterable[Iterable[Entity]], predicted: Iterable[Iterable[E
     return SpanScores(
         {label: Counts(correct[label], proposed[label], wanted[label]) for label in sorted({*wanted, *proposed})}
     )
+
+
+def widen(spans: Iterable[Span], tokens: Sequence[tuple[int, int]]) -> list[Span]:
+    """Each span, grown to the tokens that it touches: the way a corpus of tokens would mark it.
+
+    A corpus that tags whole words cannot mark a name without the particle that is attached to it. A span that touches
+    no token stays as it is. Two spans can become one.
+
+    Args:
+        tokens: (start, end) of each token, sorted, without overlap.
+    """
+    starts, ends = [start for start, _ in tokens], [end for _, end in tokens]
+    widened = []
+    for start, end, label in spans:
+        first = bisect_right(ends, start)  # the first token that ends after the start
+        last = bisect_left(starts, end)  # the first token that begins at the end or after it
+        if first < last:
+            start, end = min(start, starts[first]), max(end, ends[last - 1])
+        widened.append((start, end, label))
+    return widened
