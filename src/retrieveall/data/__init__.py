@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retrieveall.data.conll import write_conll
+from retrieveall.data.conll import is_unspaced, write_conll
 from retrieveall.data.hub import read_hub
 from retrieveall.data.jsonl import write_jsonl
 from retrieveall.data.labels import check_label, check_labels
@@ -25,6 +25,7 @@ __all__ = [
     "detect_scheme",
     "find_splits",
     "ill_formed",
+    "is_unspaced",
     "normalise",
     "normalise_sentence",
     "read_corpus",

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
-from retrieveall.data import check_labels, normalise
+from retrieveall.data import check_labels, is_unspaced, normalise
 from retrieveall.decoders.calibration import expected_calibration_error
 from retrieveall.errors import InputError
 from retrieveall.evaluation.provenance import Provenance
 from retrieveall.evaluation.report import EvaluationReport, LanguageChoice, LanguageReport
-from retrieveall.evaluation.spans import SpanScores, score_spans, spans_of
-from retrieveall.types import AnswerFaults, Prediction, Sentence
+from retrieveall.evaluation.spans import SpanScores, score_spans, spans_of, widen
+from retrieveall.types import AnswerFaults, Entity, Prediction, Sentence
 
 __all__ = ["Predictor", "Progress", "evaluate", "training_texts"]
 
 Progress: TypeAlias = Callable[[str, int, "int | None"], None]
 """Called with the language, its sentences done, and their total or None."""
+
+_TOKEN = re.compile(r"\S+")
 
 BATCH = 256
 """Sentences per call of the model."""
@@ -39,6 +43,7 @@ def evaluate(
     language: LanguageChoice = "routed",
     seen_texts: Collection[str] | None = None,
     limit: int | None = None,
+    tokens: Collection[str] = (),
     progress: Progress | None = None,
     data: str = "",
 ) -> EvaluationReport:
@@ -50,6 +55,9 @@ def evaluate(
         seen_texts: training texts of the model in any language, for the score on unseen sentences; those of
             ``model.knowledge`` if None.
         limit: maximum number of sentences per language.
+        tokens: languages whose gold labels are of whole tokens. Their predictions are widened to the tokens (what
+            stands between white space, or in Chinese and Japanese each character) that they touch: a corpus that
+            tags the whole word 서울에서 cannot say that the name in it is 서울.
         progress: called after every batch.
         data: description of the sentences, for the report.
 
@@ -65,7 +73,7 @@ def evaluate(
         raise InputError("expected sentences of at least one language to evaluate on, got none")
     seen = training_texts(model) if seen_texts is None else frozenset(seen_texts)
     reports = {
-        name: _evaluate_language(model, name, some, language == "gold", seen, limit, progress)
+        name: _evaluate_language(model, name, some, language == "gold", seen, limit, name in tokens, progress)
         for name, some in sentences.items()
     }
     return EvaluationReport(reports, language, data, Provenance.collect(model))
@@ -93,12 +101,13 @@ def _evaluate_language(
     gold_language: bool,
     seen: Collection[str] | None,
     limit: int | None,
+    tokens: bool,
     progress: Progress | None,
 ) -> LanguageReport:
     total = len(sentences) if isinstance(sentences, Sized) else None
     if total is not None and limit is not None:
         total = min(total, limit)
-    tally = _Tally(name, seen)
+    tally = _Tally(name, seen, tokens)
     known = getattr(model, "labels", None)
     for batch in _batches(sentences, limit):
         if known is not None:
@@ -116,10 +125,11 @@ def _evaluate_language(
 
 
 class _Tally:
-    """Running totals of one language; ``seen``: training texts, None if unknown."""
+    """Running totals of one language; ``seen``: training texts, None if unknown; ``tokens``: gold is of tokens."""
 
-    def __init__(self, language: str, seen: Collection[str] | None) -> None:
+    def __init__(self, language: str, seen: Collection[str] | None, tokens: bool = False) -> None:
         self.language = language
+        self._tokens = tokens and not is_unspaced(language)
         self.seen = seen
         self.sentences = 0
         self.seconds = 0.0
@@ -134,6 +144,8 @@ class _Tally:
         self._faults: AnswerFaults | None = None
 
     def add(self, sentences: Sequence[Sentence], predictions: Sequence[Prediction]) -> None:
+        if self._tokens:
+            predictions = [_widened(found) for found in predictions]
         pairs = list(zip(sentences, predictions, strict=True))
         self.sentences += len(pairs)
         self._scores += _score(pairs)
@@ -185,6 +197,17 @@ class _Tally:
             seconds=self.seconds,
             faults=self._faults,
         )
+
+
+def _widened(found: Prediction) -> Prediction:
+    """The prediction with its entities widened to the tokens of its text; of two that become one, the first stays."""
+    tokens = [match.span() for match in _TOKEN.finditer(found.text)]
+    spans = widen(((each.start, each.end, each.label) for each in found.entities), tokens)
+    entities: list[Entity] = []
+    for entity, (start, end, _) in zip(found.entities, spans, strict=True):
+        if not entities or entities[-1].end <= start:
+            entities.append(replace(entity, start=start, end=end, text=found.text[start:end]))
+    return replace(found, entities=tuple(entities))
 
 
 def _score(pairs: Sequence[tuple[Sentence, Prediction]]) -> SpanScores:
