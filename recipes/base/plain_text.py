@@ -27,14 +27,13 @@ def label_plain_text(
     folder: Path, settings: PlainTextSettings, model: ModelConfig, backbone: Path, sentences: Path, text: Lines
 ) -> None:
     """``LANGUAGE.jsonl``: sentences whose names the tuned encoder is all sure of, and some in which it finds none."""
-    prompt = model.prompt.model_copy(update={"entity_examples": 0, "context_examples": 0})  # as it was tuned
     few: dict[str, LanguageData] = {
         language: LanguageData(read_sentences(sentences / "pool" / f"{language}.jsonl")[:_FEW])
         for language in settings.languages
     }
     home = folder / "model"
     shutil.rmtree(home, ignore_errors=True)
-    create_model(home, model.model_copy(update={"prompt": prompt}), few, backbone=backbone / "model" / "backbone")
+    create_model(home, model, few, backbone=backbone / "model" / "backbone")
     tagger = RetrieveAll.from_pretrained(home, device="cpu")
     for language in settings.languages:
         rng = random.Random(f"{settings.seed} {language}")

@@ -42,6 +42,9 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
         Files(each, tuple(sorted(path.name for path in each.iterdir()))) for each in (WORDS, NEGATIVE_WORDS)
     )
 
+    # The encoder is tuned on the texts alone: its adapters learn to use what is retrieved.
+    alone = {"entity_examples": 0, "context_examples": 0, "without_adapter": True}
+    bare = settings.model.model_copy(update={"prompt": settings.model.prompt.model_copy(update=alone)})
     tokens = 2 * settings.tuning.batch_size * (settings.tuning.row_length or settings.model.prompt.max_tokens)
     backbone = Step("backbone", cut_backbone, {"settings": settings.backbone, "backbone": str(arguments.backbone)})
     negatives = Step(
@@ -56,7 +59,7 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
         tune,
         {
             "settings": settings.tuning,
-            "model": settings.model,
+            "model": bare,
             "backbone": backbone,
             "sentences": sentences,
             "languages": languages,
@@ -69,7 +72,7 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
         label_plain_text,
         {
             "settings": settings.plain_text,
-            "model": settings.model,
+            "model": bare,
             "backbone": tuned,
             "sentences": sentences,
             "text": text,

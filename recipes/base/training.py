@@ -35,10 +35,7 @@ def tune(
     sentences: Path,
     languages: tuple[str, ...],
 ) -> None:
-    """``model/backbone``: the encoder tuned for names on all languages together.
-
-    Its prompts show no knowledge: the adapters learn to use that.
-    """
+    """``model/backbone``: the encoder tuned for names on all languages together, on prompts as ``model`` has them."""
     data = {}
     for language in languages:
         own = _language_data(sentences, language)

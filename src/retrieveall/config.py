@@ -117,6 +117,10 @@ class PromptConfig(_Strict):
     entity_examples: int = Field(default=12, ge=0)
     context_examples: int = Field(default=2, ge=0)
     chat: bool = Field(default=False, description="wrap the prompt in the tokenizer's chat template")
+    without_adapter: bool = Field(
+        default=True,
+        description="show knowledge also where no adapter runs; false for a backbone that was tuned without any",
+    )
 
 
 class RetrievalConfig(_Strict):

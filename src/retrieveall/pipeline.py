@@ -169,7 +169,7 @@ class RetrieveAll:
             windows = self.stages.window(texts)
             knowledge = self.stages.retrieve(windows)
             routes = self.stages.route(windows, knowledge, languages)
-            prompts = self.stages.prompt(windows, knowledge)
+            prompts = self.stages.prompt(windows, knowledge, routes)
             readings = self.decoder.decode(self.engine, windows, prompts, routes)
             predictions = self._predictions(texts, windows, knowledge, routes, readings)
         failures = {i: each.reason for i, each in enumerate(predictions) if isinstance(each, Failure)}

@@ -108,8 +108,16 @@ class Stages:
             for window, found in zip(windows, knowledge, strict=True)
         ]
 
-    def prompt(self, windows: Sequence[Window], knowledge: Sequence[Knowledge]) -> list[Prompt]:
-        """The hierarchical prompt of each window."""
+    def prompt(
+        self, windows: Sequence[Window], knowledge: Sequence[Knowledge], routes: Sequence[Route] | None = None
+    ) -> list[Prompt]:
+        """The hierarchical prompt of each window.
+
+        With ``prompt.without_adapter`` off, a window whose route has no adapter is shown no knowledge.
+        """
+        if routes is not None and not self._config.prompt.without_adapter:
+            shown = zip(knowledge, routes, strict=True)
+            knowledge = [found if route.adapters else Knowledge() for found, route in shown]
         return [
             self._prompts.build(window.text, found, input_tokens=self._cost(window.words))
             for window, found in zip(windows, knowledge, strict=True)
