@@ -39,6 +39,7 @@ class Greedy:
         for request in requests:
             scores = np.zeros((len(request.positions), len(request.candidates)), dtype=np.float32)
             scores[:, 0] = -60.0  # O
+            scores[:, 4::4] = -9.0  # S
             scores[:, 2] = 9.0  # I: the longest span there is
             rows.append(scores)
         return rows
@@ -47,7 +48,7 @@ class Greedy:
         return [self._written(request.text) for request in requests]
 
     def _written(self, text: str) -> Written:
-        # The whole text, then every line of it, then every piece without blanks.
+        # A line of an answer holds no line break, so each line of the text is one mention.
         pieces = text.splitlines() if "\n" in text else [text]
         return Written("\n".join(f"PER {' '.join(piece.split())}" for piece in pieces), (-0.1,) * len(pieces))
 

@@ -70,27 +70,34 @@ _CARDINAL = regex.compile(r"(?:\p{Lu}\p{Ll}{3,}|\p{Nd}) \Z|[-‐–:,/]\Z")
 _ROMAN = regex.compile(r"[IVX]{2,6}")
 _PLURAL = regex.compile(r"(\p{Lu})\1")  # "EE. UU."
 
-_ABBREVIATIONS = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_ABBREVIATIONS = _words(
     # titles
-    "prof profa sra srta dra lic ing arq gral gen col cap capt maj gov sen rep rev hon adm cmdr pres pdte mme mlle mons "
+    "prof profa sra srta dra lic ing arq gral gen col cap capt maj gov sen rep rev hon adm cmdr pres pdte mme mlle "
+    "mlle mons "
     "hr frl dipl med jur rer nat phil dent vet theol habil sig dott avv проф акад ген им св ул пр просп пл обл пос дер "
     "тов гос адм кап лейт инж доц канд "
     # places and companies
-    "ste sta sto mte av avda ave univ dept dist co bros cia cía".split()
+    "ste sta sto mte av avda ave univ dept dist co bros cia cía"
 )
 """Abbreviations with a vowel that stand before names.
 
 Those without a vowel ("Dr", "Mr", "Nr", "bzw") and single letters follow rules.
 """
 
-_BEFORE_NUMBERS = frozenset(
-    "no nos num núm núms art abs vol vols fig figs ed eds éd op ca approx pag pág págs par cap tel kap abb anm aufl "
-    "geb gest рис табл изд jan feb apr aug sep sept oct okt nov dec dez abr ago ene dic janv févr avr juil déc янв фев "
-    "апр авг сен окт ноя дек".split()
+_BEFORE_NUMBERS = _words(
+    "no nos num núm núms art abs vol vols fig figs ed eds éd op ca approx pag pág págs par cap tel kap abb anm "
+    "aufl geb gest рис табл изд "
+    "jan feb apr aug sep sept oct okt nov dec dez abr ago ene dic janv févr avr juil déc янв фев "
+    "апр авг сен окт ноя дек"
 )
 """Abbreviations with a vowel that stand before numbers, and may be whole words elsewhere."""
 
-_ENDING = frozenset("ltd др гг грн млн млрд km kg км кг mm cm hbf".split())
+_ENDING = _words("ltd др гг грн млн млрд km kg км кг mm cm hbf")
 """Words without a vowel that a sentence may end with as well as with any other word."""
 
 
@@ -136,8 +143,8 @@ def _is_abbreviation(word: str, before: str, after: str) -> bool:
         return len(word) <= 3  # Hindi "डॉ", Thai "ดร"
     if _PLURAL.fullmatch(word):
         return True
-    if word.isupper() and not _all_capitals(after):
-        return False  # "NASA."; with capitals after it may be "DR. SMITH"
+    if word.isupper() and not (_all_capitals(after) and not any(map(str.islower, before))):
+        return False  # "NASA."; in a text of capitals it may be "DR. SMITH"
     lower = word.lower()
     if lower in _ENDING or not word.isalpha():
         return False

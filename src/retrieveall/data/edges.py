@@ -19,7 +19,8 @@ _BULLETS = r"•‣⁃◦∙·・｡"
 _NO_EDGE = regex.compile(
     rf"""(?V1)
       [{_MARKUP}{_BULLETS}]
-    | [[\p{{Emoji_Presentation}}\p{{Emoji_Modifier}}\p{{Regional_Indicator}}\p{{Extended_Pictographic}}&&\p{{S}}]--[{_SIGNS}]]
+    | [[\p{{Emoji_Presentation}}\p{{Emoji_Modifier}}\p{{Regional_Indicator}}\p{{Extended_Pictographic}}&&\p{{S}}]
+       --[{_SIGNS}]]
     | [[\p{{Block=Arrows}}\p{{Block=Box_Drawing}}\p{{Block=Block_Elements}}\p{{Block=Geometric_Shapes}}
        \p{{Block=Miscellaneous_Symbols}}\p{{Block=Dingbats}}\p{{Block=Braille_Patterns}}]--[{_SIGNS}]]
     | .+[\ufe0f\u20e3]\Z

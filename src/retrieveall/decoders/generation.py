@@ -57,7 +57,8 @@ class GenerationDecoder:
     def target(self, window: Window, prompt: Prompt, gold: Gold) -> Target:
         """The tokens of the gold answer, tokenized as under the grammar.
 
-        Entities cut by the window and those that cannot be (``Window.allows``) are left out, and words of the answer are never masked.
+        Entities cut by the window and those that cannot be (``Window.allows``) are left out, and words of the answer
+        are never masked.
 
         Raises:
             InputError: a label that the model does not have.

@@ -80,7 +80,7 @@ class TaggingDecoder:
         if not barred:
             return rows
         rows = rows.copy()
-        rows[np.ix_(barred, np.flatnonzero(self.tags.edges))] = IMPOSSIBLE
+        rows[np.array(barred)[:, None], np.flatnonzero(self.tags.edges)] = IMPOSSIBLE
         return rows
 
     def scores(
