@@ -77,10 +77,9 @@ def _words(text: str) -> frozenset[str]:
 
 _ABBREVIATIONS = _words(
     # titles
-    "prof profa sra srta dra lic ing arq gral gen col cap capt maj gov sen rep rev hon adm cmdr pres pdte mme mlle "
-    "mlle mons "
-    "hr frl dipl med jur rer nat phil dent vet theol habil sig dott avv проф акад ген им св ул пр просп пл обл пос дер "
-    "тов гос адм кап лейт инж доц канд "
+    "prof profa sra srta dra lic ing arq gral gen col cap capt maj gov sen rep rev hon adm cmdr pres pdte mme "
+    "mlle mons hr frl dipl med jur rer nat phil dent vet theol habil sig dott avv проф акад ген им св ул пр просп пл "
+    "обл пос дер тов гос адм кап лейт инж доц канд "
     # places and companies
     "ste sta sto mte av avda ave univ dept dist co bros cia cía"
 )
