@@ -10,11 +10,12 @@ They know neither engine nor decoder, only the cost of words in tokens.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from retrieveall.config import ModelConfig
-from retrieveall.data import normalise, segment
+from retrieveall.data import find_borders, normalise, segment
 from retrieveall.knowledge import KnowledgeBase
 from retrieveall.prompts import ChatFrame, Piece, Prompt, PromptBuilder, load_template
 from retrieveall.routing import Router
@@ -128,13 +129,16 @@ class Stages:
         words = segment(source.text, particles=self._config.windows.hangul == "particles")
         costs = [self._cost((word,)) for word in words] if self._cost(words) > self._room else None
         size, overlap = self._config.windows.words, self._config.windows.overlap
+        borders = find_borders(source.text, words)
         windows = []
-        for cut in cut_windows(source.text, words, size, overlap, costs=costs, budget=self._room):
+        for cut in cut_windows(len(words), size, overlap, borders=borders, costs=costs, budget=self._room):
             inside = words[cut.start : cut.end]
             offset = inside[0].start
             keep = cut.keep_start - cut.start, cut.keep_end - cut.start
             stretch = source.text[offset : inside[-1].end]
-            windows.append(Window(number, source, stretch, offset, inside, keep))
+            own = borders[bisect_right(borders, cut.start) : bisect_left(borders, cut.end)]
+            ends = tuple(border - cut.start for border in own)
+            windows.append(Window(number, source, stretch, offset, inside, keep, ends))
         return windows
 
     def _cost(self, words: Sequence[Word]) -> int:
