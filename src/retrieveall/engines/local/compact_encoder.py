@@ -62,7 +62,9 @@ def _plain_shape(config: dict[str, Any]) -> _Shape | None:
 def _fits(shape: _Shape, state: dict[str, Tensor]) -> bool:
     """Whether the sizes are those of the weights, before a model of these sizes is made."""
     sizes = [getattr(shape, name) for name in _Shape.__dataclass_fields__ if name != "layer_norm_eps"]
-    if not all(type(size) is int and size > 0 for size in sizes) or shape.hidden_size % shape.num_attention_heads:
+    if not all(type(size) is int and size > 0 for size in sizes) or type(shape.layer_norm_eps) is not float:
+        return False
+    if shape.hidden_size % shape.num_attention_heads:
         return False
     rows = {
         "embeddings.word_embeddings.weight": shape.vocab_size,

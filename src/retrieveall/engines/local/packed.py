@@ -67,9 +67,10 @@ def read_packed(folder: Path) -> dict[str, Tensor]:
         base = name.removesuffix(_FOUR).removesuffix(_EIGHT)
         if base in weights:
             raise ModelFolderError(f"{path}: expected one weight {base}, got two; get the model again")
-        weights[base] = tensor.float() if name == base else _scaled(path, name, tensor, stored.get(base + _SCALES))
-        if not weights[base].isfinite().all():
-            raise ModelFolderError(f"{path}: {base} holds NaN or infinity; get the model again")
+        if name == base:
+            weights[base] = _finite(path, name, tensor)
+        else:
+            weights[base] = _scaled(path, name, tensor, stored.get(base + _SCALES))
     return weights
 
 
@@ -77,7 +78,7 @@ def _scaled(path: Path, name: str, codes: Tensor, scales: Tensor | None) -> Tens
     """The weight of codes and scales.
 
     Raises:
-        ModelFolderError: they do not fit each other.
+        ModelFolderError: they do not fit each other; a scale is NaN or infinity.
     """
     four = name.endswith(_FOUR)
     dtype = torch.uint8 if four else torch.int8
@@ -91,7 +92,20 @@ def _scaled(path: Path, name: str, codes: Tensor, scales: Tensor | None) -> Tens
     if scales is None or tuple(scales.shape) != expected or not scales.is_floating_point():
         found = "none" if scales is None else f"{_plain(scales.dtype)} {tuple(scales.shape)}"
         raise ModelFolderError(f"{path}: expected scales {expected} for {name}, got {found}; get the model again")
-    return unpack(codes, scales) if four else codes.float() * scales.float()[:, None]
+    scales = _finite(path, f"the scales of {name}", scales)
+    return unpack(codes, scales) if four else codes.float() * scales[:, None]
+
+
+def _finite(path: Path, name: str, tensor: Tensor) -> Tensor:
+    """The tensor in float32.
+
+    Raises:
+        ModelFolderError: NaN or infinity.
+    """
+    tensor = tensor.float()
+    if not tensor.isfinite().all():
+        raise ModelFolderError(f"{path}: {name} holds NaN or infinity; get the model again")
+    return tensor
 
 
 def _plain(dtype: torch.dtype) -> str:
