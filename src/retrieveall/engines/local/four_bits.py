@@ -29,7 +29,8 @@ def pack(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """
     if matrix.shape[1] % BLOCK:
         raise ValueError(f"expected a multiple of {BLOCK} columns, got {matrix.shape[1]}")
-    blocks = matrix.float().reshape(len(matrix), -1, BLOCK)
+    rows, columns = matrix.shape
+    blocks = matrix.float().reshape(rows, columns // BLOCK, BLOCK)
     largest = blocks.gather(2, blocks.abs().argmax(dim=2, keepdim=True))
     scales = (largest / -8).half()
     if not scales.isfinite().all():
@@ -37,7 +38,7 @@ def pack(matrix: Tensor) -> tuple[Tensor, Tensor]:
     scales = torch.where(scales.abs() < _SMALLEST, torch.zeros_like(scales), scales)
     wide = scales.float()
     codes = torch.where(wide == 0, 8.0, (blocks / torch.where(wide == 0, 1.0, wide) + 8).round()).clamp(0, 15)
-    flat = codes.to(torch.uint8).reshape(len(matrix), -1)
+    flat = codes.to(torch.uint8).reshape(rows, columns)
     return flat[:, 0::2] | (flat[:, 1::2] << 4), scales.squeeze(2)
 
 
