@@ -64,8 +64,8 @@ class Step:
 
     ``arguments`` are settings (plain data or pydantic models), what has a key, and other steps, in whose place the
     function gets their folders. A function that is interrupted finds its folder as it left it. ``work`` says in a few
-    words how much there is to do. ``parallel``: in a build of several processes
-    all of them call it, not the first alone.
+    words how much there is to do. ``parallel``: in a build of several processes all of them call it, not the first
+    alone.
     """
 
     name: str
@@ -137,7 +137,7 @@ def build(last: Step, out: Path) -> Path:
     """
     processes = _Alone() if "WORLD_SIZE" not in os.environ else _join()
     steps = steps_to_run(last, out)
-    processes.agree(True)  # no step is done before all know which are not
+    processes.total(1)  # all wait for each other: no step is done before all know which are not
     for step in steps:
         folder = step.folder(out)
         given = {name: v.folder(out) if isinstance(v, Step) else v for name, v in step.arguments.items()}
@@ -168,7 +168,7 @@ class _Alone:
 
     main = True
 
-    def agree(self, value: bool) -> bool:
+    def total(self, value: int) -> int:
         return value
 
     def main_first(self) -> AbstractContextManager[None]:

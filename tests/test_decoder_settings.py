@@ -103,3 +103,14 @@ def test_what_the_engine_needs_to_know_of_a_decoder() -> None:
     assert [each.decoder.copies for each in (full, repeat, writing)] == [1, 2, 1]
     assert [each.decoder.longest_answer for each in (full, repeat, writing)] == [0, 0, 256]
     assert [each.decoder.reads_logits for each in (full, repeat, writing)] == [True, True, False]
+
+
+def test_particles_as_words_need_a_decoder_that_tags() -> None:
+    """A generating decoder writes mentions out of whole words."""
+    for hangul in ("whole", "particles"):
+        tagging = parse_config(ModelConfig, {"labels": LABELS, "windows": {"hangul": hangul}}, "x.yaml")
+        assert tagging.windows.hangul == hangul
+    raw = {"labels": LABELS, "decoder": {"kind": "generation"}, "windows": {"hangul": "whole"}}
+    assert parse_config(ModelConfig, raw, "x.yaml").windows.hangul == "whole"
+    with pytest.raises(ConfigError, match=r"windows\.hangul 'particles'.*decoder\.kind 'tagging'"):
+        parse_config(ModelConfig, raw | {"windows": {"hangul": "particles"}}, "x.yaml")

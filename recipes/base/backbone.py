@@ -48,7 +48,8 @@ def cut_backbone(folder: Path, settings: BackboneSettings, backbone: str) -> Non
 
     tensors = load_file(source / "model.safetensors")
     rows = torch.cat([tensors[_EMBEDDINGS][kept].float(), _new_rows(tensors[_EMBEDDINGS], settings)])
-    tensors = {name: tensor.float() for name, tensor in tensors.items() if not name.startswith("pooler.")}
+    unused = ("pooler.", "embeddings.position_ids")
+    tensors = {name: tensor.float() for name, tensor in tensors.items() if not name.startswith(unused)}
     tensors[_EMBEDDINGS] = unpack(*pack(rows))
     out = folder / "backbone"
     out.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ import regex
 import yaml
 
 from recipes.base.settings import VariationSettings
+from retrieveall.errors import DataError
 from retrieveall.types import Entity, Sentence
 
 __all__ = ["Mentions", "Writer", "fill", "join", "map_mentions", "word_list"]
@@ -63,7 +64,17 @@ class Mentions:
                     self.of[sentence.language or ""][entity.label].append(text)
 
     def draw(self, language: str, label: str, rng: random.Random) -> str:
-        return rng.choice(self.of[language][label])
+        """One of them.
+
+        Raises:
+            DataError: there is none.
+        """
+        found = self.of[language].get(label) if language in self.of else None
+        if not found:
+            raise DataError(
+                f"expected mentions of {label} in the training sentences of {language!r}, got none; read more sentences"
+            )
+        return rng.choice(found)
 
 
 def map_mentions(sentence: Sentence, change: Callable[[str, str, int], tuple[str, int, int]]) -> Sentence:
@@ -131,7 +142,7 @@ class Writer:
 
     def vary(self, sentence: Sentence) -> Sentence:
         """The sentence in one other form, or as it is, by the shares of the settings; several forms may meet."""
-        shares, chance = self._settings, self.rng.random
+        shares, chance, own = self._settings, self.rng.random, sentence.id
         if sentence.entities and chance() < shares.swapped:
             sentence = self._swap(sentence, self.language, 0.6)
         elif sentence.entities and chance() < shares.foreign:
@@ -156,7 +167,7 @@ class Writer:
             sentence = self._letter(sentence)
         if chance() < shares.emoji:
             sentence = self._emoji(sentence)
-        return sentence
+        return replace(sentence, id=own)  # also behind a greeting: what has this id is not retrieved for it
 
     def template(self) -> Sentence:
         """A sentence of the list ``with_names``, or an opening of a letter."""
@@ -214,7 +225,7 @@ class Writer:
 
     def _swap(self, sentence: Sentence, language: str, share: float) -> Sentence:
         def change(mention: str, label: str, number: int) -> tuple[str, int, int]:
-            if self.rng.random() < share and label in self.mentions.of[language]:
+            if self.rng.random() < share and label in self.mentions.of.get(language, ()):
                 mention = self.mentions.draw(language, label, self.rng)
             return mention, 0, len(mention)
 
@@ -258,6 +269,8 @@ class Writer:
 
     def _join(self, sentence: Sentence) -> Sentence:
         language = self.language if self.rng.random() < 0.8 else self.rng.choice(sorted(self._others))
+        if not self._others[language]:
+            return sentence
         more = [self.rng.choice(self._others[language]) for _ in range(self.rng.choice((1, 1, 2)))]
         sentences = [sentence, *more] if self.rng.random() < 0.5 else [*more, sentence]
         glue = []

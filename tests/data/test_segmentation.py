@@ -144,3 +144,99 @@ def test_time_is_linear(unit: str) -> None:
 
     # Eight times the input: a quadratic search would take 64 times as long.
     assert seconds(40_000) < 20 * seconds(5_000) + 0.05
+
+
+# -- Korean particles as words of their own ---------------------------------------------------------------------------
+
+
+def parts(text: str) -> list[str]:
+    return [word.text for word in segment(text, particles=True)]
+
+
+PARTICLES = {
+    "a place": ("서울에서 왔다", ["서울", "에서", "왔다"]),
+    "two particles are one part": ("서울에서는", ["서울", "에서는"]),
+    "the shortest stem": ("세종대왕은", ["세종대왕", "은"]),
+    "the copula": ("김철수입니다.", ["김철수", "입니다", "."]),
+    "an honorific with its particle": ("김철수씨는", ["김철수", "씨는"]),
+    "a name that ends like a particle": ("인도", ["인", "도"]),
+    "and the particle after it": ("인도는", ["인도", "는"]),
+    "a name in other letters": ("York에서", ["York", "에서"]),
+    "other letters on both sides": ("A서울에서B", ["A", "서울", "에서", "B"]),
+    "digits": ("2019년에", ["2019", "년", "에"]),
+    "a particle alone": ("에서", ["에서"]),
+    "a syllable alone": ("는", ["는"]),
+    "no particle": ("한국어 ㅋㅋㅋ", ["한국어", "ㅋㅋㅋ"]),
+    "Han letters stand alone anyway": ("金철수는", ["金", "철수", "는"]),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), PARTICLES.values(), ids=PARTICLES)
+def test_names_can_end_before_korean_particles(text: str, expected: list[str]) -> None:
+    assert parts(text) == expected
+
+
+def test_a_part_follows_without_a_space() -> None:
+    words = segment(" 서울에서\nYork에서", particles=True)
+    assert [(word.text, word.space_before) for word in words] == [
+        ("서울", True),
+        ("에서", False),
+        ("York", True),
+        ("에서", False),
+    ]
+
+
+KOREAN = st.lists(
+    st.one_of(
+        st.sampled_from(["서울", "에서", "는", "으로", "씨", "님", "입니다", "인", "도", "York", "東", "1", "é", "."]),
+        st.sampled_from(["\u1112\u1161\u11ab", "\u302e", "\u0301", "\u200d", "\u200c", " ", "\n", "\ud800", "👍🏽"]),
+        st.characters(min_codepoint=0xAC00, max_codepoint=0xD7A3),
+        st.characters(),
+    ),
+    max_size=30,
+).map("".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(KOREAN)
+@example("서울\u200d에서")  # a joiner alone is no word
+@example("서울\u0301에서")
+@example("York\u302e")  # a mark of the script Hangul
+def test_parts_are_those_of_whole_words(text: str) -> None:
+    """Joined, the parts are the words without splitting; all that is not Hangul stays as it was."""
+    whole, split = segment(text), segment(text, particles=True)
+    position = 0
+    for word in whole:
+        own = []
+        while position < len(split) and split[position].end <= word.end:
+            own.append(split[position])
+            position += 1
+        assert "".join(part.text for part in own) == word.text
+        assert own[0].start == word.start
+        assert [part.space_before for part in own] == [word.space_before] + [False] * (len(own) - 1)
+        assert all(text[part.start : part.end] == part.text for part in own)
+        assert all(left.end == right.start for left, right in zip(own, own[1:], strict=False))
+        assert not any(regex.fullmatch(r"[\p{M}\p{Cf}]+", part.text) for part in own[1:])
+        if not regex.search(r"\p{Hangul}", word.text):
+            assert len(own) == 1
+        else:  # a stem and a particle of each stretch of Hangul, and what is between
+            assert len(own) <= 3 * len(regex.findall(r"\p{Hangul}+", word.text)) + 1
+    assert position == len(split)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.characters(exclude_categories=("Cs",)).filter(lambda c: not regex.match(r"\p{Hangul}", c))))
+def test_no_split_outside_hangul(text: str) -> None:
+    assert segment(text, particles=True) == segment(text)
+
+
+@pytest.mark.parametrize("unit", ["서울에서 ", "으", "가나", "씨님은", "가\u200d", "서울a", "는은\u0301"], ids=ascii)
+def test_splitting_particles_takes_linear_time(unit: str) -> None:
+    def seconds(length: int) -> float:
+        text = (unit * (length // len(unit) + 1))[:length]
+        start = time.process_time()
+        segment(text, particles=True)
+        return time.process_time() - start
+
+    # Eight times the input: a quadratic search would take 64 times as long.
+    assert seconds(200_000) < 20 * min(seconds(25_000) for _ in range(2)) + 0.05

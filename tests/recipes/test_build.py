@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ class Build:
     @property
     def last(self) -> Step:
         settings = read_settings(Settings, HERE / "mini" / "recipe.yaml", small=True, changes=CHANGES)
-        return model(settings, *self.corpora)
+        panx, lmtext = self.corpora
+        return model(settings, Namespace(panx=panx, lmtext=lmtext))
 
     def folder(self, name: str) -> Path:
         (found,) = (step.folder(self.out) for step in all_steps(self.last) if step.name == name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def test_a_small_build_never_passes_for_a_whole_one(path: Path, tmp_path: Path) 
         (tmp_path / f"{language}.txt.xz").write_bytes(lzma.compress(b"Ulm.\n"))
 
     def folders(settings: Any) -> set[str]:
-        last: Step = recipe.model(settings, tmp_path, tmp_path)
+        where = Namespace(panx=tmp_path, running=tmp_path, lmtext=tmp_path, backbone=str(tmp_path))
+        last: Step = recipe.model(settings, where)
         return {step.folder(tmp_path).name for step in steps_to_run(last, tmp_path)}
 
     whole, small = folders(read(path)), folders(read(path, small=True))

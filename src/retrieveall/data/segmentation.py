@@ -59,11 +59,13 @@ _CASE = (
     "이랑|랑|하고|부터|까지|보다|처럼|마다|조차|측"
 )
 _COPULA = "입니다|이었다|였다|이라고|라고|이라는|라는|이라|라|이며|며|이고|이자|이다|인"
+_LETTER = r"[\p{Hangul}--\p{M}]"
 _HANGUL_PARTS = regex.compile(
-    rf"(?V1)(\p{{Hangul}}+?)((?:씨|님)?(?:(?:{_CASE})(?:은|는|도|의|만)?|은|는|이|가|을|를|의|도|만|이나|나|{_COPULA}|씨|님))$"
+    rf"(?V1)({_LETTER}+?)((?:씨|님)?(?:(?:{_CASE})(?:은|는|도|의|만)?|은|는|이|가|을|를|의|도|만|이나|나|{_COPULA}|씨|님))$"
 )
-_STRETCH = regex.compile(r"(?V1)\p{Hangul}+|[^\p{Hangul}]+")
-_HANGUL = regex.compile(r"\p{Hangul}")
+# Marks and joiners stay with the letter before.
+_STRETCH = regex.compile(rf"(?V1){_LETTER}[{_LETTER}\p{{M}}{_JOIN}]*+|[^{_LETTER}]+")
+_HANGUL = regex.compile(rf"(?V1){_LETTER}")
 
 
 def segment(text: str, *, particles: bool = False) -> list[Word]:

@@ -79,6 +79,8 @@ def load_backbone(config: ModelConfig, folder: Path | None) -> Any:
         else:
             model, loading = loader.from_pretrained(source, use_safetensors=True, output_loading_info=True, **options)
             missing = loading["missing_keys"]
+    except ModelFolderError:
+        raise
     except Exception as error:
         raise _not_loaded(source, error) from error
     finally:

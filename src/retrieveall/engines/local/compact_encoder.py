@@ -23,6 +23,8 @@ __all__ = ["CompactBert", "load_compact_encoder"]
 _LARGEST = 400_000_000
 """Maximum bytes of weights for which this implementation is used."""
 
+_UNUSED = ("pooler.", "embeddings.position_ids")  # the latter in files of old versions of transformers
+
 
 @dataclass(frozen=True)
 class _Shape:
@@ -55,6 +57,25 @@ def _plain_shape(config: dict[str, Any]) -> _Shape | None:
     if not plain or any(name not in config for name in _Shape.__dataclass_fields__):
         return None
     return _Shape(**{name: config[name] for name in _Shape.__dataclass_fields__})
+
+
+def _fits(shape: _Shape, state: dict[str, Tensor]) -> bool:
+    """Whether the sizes are those of the weights, before a model of these sizes is made."""
+    sizes = [getattr(shape, name) for name in _Shape.__dataclass_fields__ if name != "layer_norm_eps"]
+    if not all(type(size) is int and size > 0 for size in sizes) or type(shape.layer_norm_eps) is not float:
+        return False
+    if shape.hidden_size % shape.num_attention_heads:
+        return False
+    rows = {
+        "embeddings.word_embeddings.weight": shape.vocab_size,
+        "embeddings.position_embeddings.weight": shape.max_position_embeddings,
+        "embeddings.token_type_embeddings.weight": shape.type_vocab_size,
+        "encoder.layer.0.intermediate.dense.weight": shape.intermediate_size,
+    }
+    layers = {name.split(".")[2] for name in state if name.startswith("encoder.layer.")}
+    return len(layers) == shape.num_hidden_layers and all(
+        name in state and state[name].shape == (size, shape.hidden_size) for name, size in rows.items()
+    )
 
 
 class _Embeddings(nn.Module):
@@ -191,7 +212,10 @@ def load_compact_encoder(folder: Path, dtype: torch.dtype) -> CompactBert | None
         from safetensors.torch import load_file
 
         state = {name: tensor.to(dtype) for name, tensor in load_file(str(weights)).items()}
-    state = {name.removeprefix("bert."): tensor for name, tensor in state.items() if not name.startswith("pooler.")}
+    state = {name.removeprefix("bert."): tensor for name, tensor in state.items()}
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(_UNUSED)}
+    if not _fits(shape, state):
+        return None
     model = CompactBert(shape)  # not on the meta device, which would import the compiler
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if {name: tensor.shape for name, tensor in state.items()} != expected:

@@ -50,10 +50,11 @@ def write_packed(weights: Mapping[str, Tensor], path: Path) -> None:
 
 
 def read_packed(folder: Path) -> dict[str, Tensor]:
-    """The weights in float32 by name.
+    """The weights in float32 by name, of a file whose header was checked.
 
     Raises:
-        ModelFolderError: codes without scales, or of another shape than they.
+        ModelFolderError: codes of another type or without scales that fit them, a weight that is there twice, NaN or
+            infinity; names the tensor.
     """
     from safetensors.torch import load_file
 
@@ -61,16 +62,51 @@ def read_packed(folder: Path) -> dict[str, Tensor]:
     stored = load_file(path)
     weights: dict[str, Tensor] = {}
     for name, tensor in stored.items():
-        if name.endswith((_FOUR, _EIGHT)):
-            base = name.removesuffix(_FOUR).removesuffix(_EIGHT)
-            scales = stored.get(base + _SCALES)
-            four = name.endswith(_FOUR)
-            expected = (len(tensor), tensor.shape[1] * 2 // BLOCK) if four else (len(tensor),)
-            if scales is None or tuple(scales.shape) != expected:
-                raise ModelFolderError(
-                    f"{path}: expected scales {expected} for {base}, found none; get the model again"
-                )
-            weights[base] = unpack(tensor, scales) if four else tensor.float() * scales.float()[:, None]
-        elif not name.endswith(_SCALES):
-            weights[name] = tensor.float()
+        if name.endswith(_SCALES):
+            continue
+        base = name.removesuffix(_FOUR).removesuffix(_EIGHT)
+        if base in weights:
+            raise ModelFolderError(f"{path}: expected one weight {base}, got two; get the model again")
+        if name == base:
+            weights[base] = _finite(path, name, tensor)
+        else:
+            weights[base] = _scaled(path, name, tensor, stored.get(base + _SCALES))
     return weights
+
+
+def _scaled(path: Path, name: str, codes: Tensor, scales: Tensor | None) -> Tensor:
+    """The weight of codes and scales.
+
+    Raises:
+        ModelFolderError: they do not fit each other; a scale is NaN or infinity.
+    """
+    four = name.endswith(_FOUR)
+    dtype = torch.uint8 if four else torch.int8
+    if codes.dtype != dtype or codes.dim() != 2 or (four and codes.shape[1] * 2 % BLOCK):
+        whole = f", columns a multiple of {BLOCK // 2}" if four else ""
+        raise ModelFolderError(
+            f"{path}: expected a matrix of {_plain(dtype)}{whole} in {name}, "
+            f"got {_plain(codes.dtype)} {tuple(codes.shape)}; get the model again"
+        )
+    expected = (len(codes), codes.shape[1] * 2 // BLOCK) if four else (len(codes),)
+    if scales is None or tuple(scales.shape) != expected or not scales.is_floating_point():
+        found = "none" if scales is None else f"{_plain(scales.dtype)} {tuple(scales.shape)}"
+        raise ModelFolderError(f"{path}: expected scales {expected} for {name}, got {found}; get the model again")
+    scales = _finite(path, f"the scales of {name}", scales)
+    return unpack(codes, scales) if four else codes.float() * scales[:, None]
+
+
+def _finite(path: Path, name: str, tensor: Tensor) -> Tensor:
+    """The tensor in float32.
+
+    Raises:
+        ModelFolderError: NaN or infinity.
+    """
+    tensor = tensor.float()
+    if not tensor.isfinite().all():
+        raise ModelFolderError(f"{path}: {name} holds NaN or infinity; get the model again")
+    return tensor
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
