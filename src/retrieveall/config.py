@@ -142,7 +142,7 @@ class RoutingConfig(_Strict):
     dimension: float = Field(
         default=16.0, ge=0, description="weight of the nearest sentence beside the letters; 0: letters only"
     )
-    temperature: float = Field(default=2.0, gt=0, description="divides the languages' scores before they become shares")
+    temperature: float = Field(default=8.0, gt=0, description="divides the languages' scores before they become shares")
     winner: float = Field(default=0.6, ge=0, le=1, description="vote share at which one adapter runs alone")
     max_adapters: int = Field(default=3, ge=1)
     unknown: float | None = Field(
