@@ -136,7 +136,8 @@ class RetrievalConfig(_Strict):
 class RoutingConfig(_Strict):
     """How a text's match with each language becomes adapter weights; see ``retrieveall.routing``.
 
-    ``power`` and ``floor``, keys of earlier versions, are read and dropped: they weighted a vote that large languages won.
+    ``power`` and ``floor``, keys of earlier versions, are read and dropped: they belong to a vote that large languages
+    won.
     """
 
     dimension: float = Field(

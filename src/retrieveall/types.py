@@ -184,8 +184,8 @@ class Route:
     """The adapters that run and their weights (``adapters`` sums to 1, or is empty for the backbone alone).
 
     ``votes`` are the shares of the languages; ``reason`` is one of ``"vote"`` (one language is clearly ahead),
-    ``"mixture"`` (several are close), ``"fixed"`` (the caller chose), ``"unknown"`` (the text is in no language that has
-    an adapter: the backbone runs alone), ``"fallback"`` (the text has no letters, or there is no knowledge).
+    ``"mixture"`` (several are close), ``"fixed"`` (the caller chose), ``"unknown"`` (the text is in no language that
+    has an adapter: the backbone runs alone), ``"fallback"`` (the text has no letters, or there is no knowledge).
     """
 
     adapters: Mapping[str, float] = _NOTHING

@@ -93,7 +93,7 @@ class _Grams:
     @staticmethod
     def before(key: Keys) -> Keys:
         """Each value at the next position."""
-        return np.concatenate([np.zeros(1, dtype=np.uint64), key[:-1]])
+        return np.concatenate([np.zeros(1, dtype=np.uint64), key])[: len(key)]
 
     def counted(self, order: int) -> npt.NDArray[np.bool_]:
         """Where a whole n-gram ends that is predicted; the space before a text is not."""
@@ -115,7 +115,7 @@ class _Counts:
         ends = grams.counted(order)
         keys, first, counts = np.unique(grams.keys[order][ends], return_index=True, return_counts=True)
         contexts, inverse = np.unique(grams.before(grams.keys[order - 1])[ends][first], return_inverse=True)
-        totals = np.bincount(inverse, counts, len(contexts))
+        totals = np.bincount(inverse, counts, len(contexts)).astype(np.float64)
         return cls(keys, counts.astype(np.float64), contexts, totals, np.bincount(inverse).astype(np.float64))
 
 
@@ -146,15 +146,17 @@ class Profile:
         logs = np.log(self._probabilities(grams))
         likelihood = np.bincount(grams.rows, np.where(grams.places >= 1, logs, 0.0), number)
         unusual, size = self._unusual(grams, logs, number)
-        fit = unusual / np.sqrt(self._spread**2 * np.maximum(size, 1) + (_DRIFT * self._mean**2 * size) ** 2)
+        fit: Numbers = unusual / np.sqrt(self._spread**2 * np.maximum(size, 1) + (_DRIFT * self._mean**2 * size) ** 2)
         letters = grams.codes != _SPACE
-        foreign = np.bincount(grams.rows, letters & self._is_foreign(grams), number)
+        foreign = np.bincount(grams.rows, letters & self._is_foreign(grams), number).astype(np.float64)
         foreign /= np.maximum(np.bincount(grams.rows, letters, number), 1)
         return [Looks(*each) for each in zip(likelihood.tolist(), fit.tolist(), foreign.tolist(), strict=True)]
 
     def _probabilities(self, grams: _Grams) -> Numbers:
         found = np.full(len(grams.codes), 1 / _ALPHABET)
         for order, of in enumerate(self._orders, 1):
+            if not len(of.keys):
+                break
             context = _look_up(of.contexts, grams.before(grams.keys[order - 1]))
             known = (context >= 0) & grams.counted(order)
             key = _look_up(of.keys, grams.keys[order])
@@ -184,7 +186,8 @@ class Profile:
         excess = np.bincount(words, np.where(own, logs - self._mean, 0.0))
         texts = np.zeros(len(size), dtype=np.int64)
         texts[words] = grams.rows
-        return np.bincount(texts, np.maximum(excess, -_LEAST * size), number), np.bincount(texts, size, number)
+        unusual = np.bincount(texts, np.maximum(excess, -_LEAST * size), number).astype(np.float64)
+        return unusual, np.bincount(texts, size, number).astype(np.float64)
 
     def _is_foreign(self, grams: _Grams) -> npt.NDArray[np.bool_]:
         foreign: npt.NDArray[np.bool_] = ~np.isin(grams.scripts, self._scripts) & (grams.codes != _SPACE)
@@ -226,7 +229,7 @@ def _scripts_of(texts: Sequence[str]) -> npt.NDArray[np.uint32]:
 
 def _scripts(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     """A number for the script of each letter: its block of 256 code points; Han and Hangul have many, so one each."""
-    blocks = codes >> 8
+    blocks: npt.NDArray[np.uint32] = codes >> np.uint32(8)
     blocks[(blocks >= 0x34) & (blocks <= 0x9F)] = 0x4E
     blocks[(blocks >= 0xAC) & (blocks <= 0xD7)] = 0xAC
     blocks[(codes < 0x370) | (blocks == 0x1E)] = 0  # Latin, its extensions and its marks

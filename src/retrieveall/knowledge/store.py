@@ -327,9 +327,7 @@ class KnowledgeBase:
             match = {name: LanguageMatch(each, profiles[name].different) for name, each in similarities.items()}
             for name in match.keys() & looks.keys():
                 look = looks[name]
-                match[name] = replace(
-                    match[name], likelihood=look.likelihood, fit=look.fit, foreign=look.foreign
-                )
+                match[name] = replace(match[name], likelihood=look.likelihood, fit=look.fit, foreign=look.foreign)
             found.append(match)
         return found
 

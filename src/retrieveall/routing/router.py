@@ -15,21 +15,20 @@ from retrieveall.types import LanguageMatch, Route
 __all__ = ["Router"]
 
 _NEAREST = 0.05  # added to a distance, so that a copy of the text in one language does not silence the letters
-_FOREIGN = 0.8  # share of letters in a script that a language is not written in, from which it is another language
+_FOREIGN = 0.8  # share of letters in other scripts up to which a text may be in a language
 
 
 class Router:
     """Chooses adapters by the nearest sentence of every language and by the letters of the text.
 
-    A language with similarity s of its nearest sentence, n sentences, and the log-probability L of the text's letters
-    under its character model has the score
+    A language has the score
 
         L - d/2 * log(1.05 - s) - log(n)
 
-    and the share of the vote ``softmax(score / temperature)``. The last two terms are the logarithm of a density,
+    with L the log-probability of the text's letters under its character model, s the similarity of its nearest sentence
+    and n its number of different sentences. Its share of the vote is ``softmax(score / temperature)``. The last two terms are the logarithm of a density,
     estimated from one neighbour in d dimensions (Loftsgaarden and Quesenberry 1965): with n sentences the nearest one is
-    at a distance of about ``n ** (-1/d)``, and ``log(n)`` takes that advantage of a large language away. The number of
-    sentences has no other influence.
+    at a distance of about ``n ** (-1/d)``, and ``log(n)`` takes that advantage of a large language away.
     """
 
     def __init__(self, config: RoutingConfig | None = None) -> None:
@@ -43,8 +42,8 @@ class Router:
         The first matching rule applies:
 
         - ``language`` is given: its adapter alone (``"fixed"``).
-        - The text has no letters, or nothing to compare it with (``"fallback"``): the ``max_adapters`` best, or of those
-          available, if there are no votes; with ``fallback="base"``, none.
+        - The text has no letters, or there is nothing to compare it with (``"fallback"``): the ``max_adapters`` best,
+          or without votes any; with ``fallback="base"``, none.
         - The text is unlike every language (``"unknown"``), see ``_is_unknown``: none, the backbone runs alone.
         - The best share of the vote is at least ``winner``: that adapter alone (``"vote"``).
         - Otherwise the ``max_adapters`` best, weighted by their shares (``"mixture"``).
@@ -86,9 +85,9 @@ class Router:
     def _is_unknown(self, matches: Mapping[str, LanguageMatch]) -> bool:
         """Whether the text is in none of these languages.
 
-        That is so if no language is written in the script of most of its letters, or if its letters are more than
-        ``unknown`` standard deviations less likely than usual in the language, of those in its script, in which they are
-        likeliest. A few letters never are: the deviation grows with their number.
+        That is so if every language has less than a fifth of its letters in a script of its own, or finds those that
+        are more than ``unknown`` standard deviations less likely than usual. A few letters of a known script are never
+        that unlikely: the deviation grows with their number.
         """
         if self.config.unknown is None:
             return False
