@@ -68,7 +68,7 @@ def test_ten_copies_of_a_pool_change_no_route(base: KnowledgeBase, pools: dict[s
     before = routes(base, texts)
     copied = KnowledgeBase(base.encoder, base.scale, {})
     for language, own in pools.items():
-        copied.add_language(language, own * 10 if language == "large" else own)
+        copied.add_language(language, own if language == "large" else own * 10)
     assert routes(copied, texts) == before
 
 

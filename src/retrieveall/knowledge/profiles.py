@@ -25,6 +25,7 @@ _ALPHABET = 5000  # letters that any language may use: what an unseen one has as
 _HELD_OUT = 5  # one sentence in so many measures how well others of its language are predicted
 _LEAST = 2.0  # nats a letter below the usual: no word counts as more unusual, so that one foreign word decides nothing
 _DRIFT = 0.03  # times the squared mean: how far texts of one language differ in nats a letter, however long
+_LEAST_SPREAD = 2.0  # of a language with uniform or few sentences; with it a word of two letters is never unusual
 _USED = 0.2  # share of a language's letters from which it uses a script
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 _CHUNK_CHARACTERS = 1 << 17
@@ -173,7 +174,7 @@ class Profile:
         logs = np.log(self._probabilities(grams))
         self._mean = float(logs[grams.places >= 1].mean())
         unusual, size = self._unusual(grams, logs, len(held_out))
-        return self._mean, max(float(np.sqrt(np.mean(unusual**2 / np.maximum(size, 1)))), 0.5)
+        return self._mean, max(float(np.sqrt(np.mean(unusual**2 / np.maximum(size, 1)))), _LEAST_SPREAD)
 
     def _unusual(self, grams: _Grams, logs: Numbers, number: int) -> tuple[Numbers, Numbers]:
         """By how much each text is likelier than usual, and its size in characters, over what is in scripts of the

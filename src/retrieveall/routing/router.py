@@ -25,12 +25,12 @@ class Router:
 
         L - d/2 * log(1.05 - s) - log(n)
 
-    with L the log-probability of its letters under the language's model, s the similarity of the nearest sentence
-    and n its number of different sentences. Its share of the vote is ``softmax(score / temperature)``.
+    with L the log-probability of the text's letters under its character model, s the similarity of its nearest
+    sentence and n its number of different sentences. Its share of the vote is ``softmax(score / temperature)``.
 
     The terms after L are the logarithm of a density that is estimated from one neighbour in d dimensions (Loftsgaarden
-    and Quesenberry 1965). Among n sentences the nearest is at a distance of about ``n ** (-1/d)``; ``log(n)`` takes that
-    advantage of a large language away.
+    and Quesenberry 1965). Among n sentences the nearest is at a distance of about ``n ** (-1/d)``, and ``log(n)`` takes
+    that advantage of a large language away.
     """
 
     def __init__(self, config: RoutingConfig | None = None) -> None:
