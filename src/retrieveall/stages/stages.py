@@ -81,7 +81,7 @@ class Stages:
 
         Args:
             exclude: for each window, a training sentence to exclude, with all its duplicates.
-            votes: retrieve enough neighbours for routing; otherwise only those that the prompt can show.
+            votes: also match the languages, for routing; otherwise only what the prompt can show.
         """
         if self._knowledge is None:
             return [Knowledge() for _ in windows]
@@ -92,19 +92,20 @@ class Stages:
             exclude=exclude,
             near_matches=retrieval.near_matches,
             partial_matches=retrieval.partial_matches,
+            match_languages=votes,
         )
 
     def route(
         self, windows: Sequence[Window], knowledge: Sequence[Knowledge], languages: Sequence[str | None] | None = None
     ) -> list[Route]:
-        """The route of each window: by the votes of its neighbours, or the language given for its text.
+        """The route of each window: by its match with each language, or the language given for its text.
 
         Raises:
             LanguageError: a language without an adapter.
         """
         return [
             self._router.route(
-                found.neighbours, self._languages, language=None if languages is None else languages[window.document]
+                found.languages, self._languages, language=None if languages is None else languages[window.document]
             )
             for window, found in zip(windows, knowledge, strict=True)
         ]
