@@ -23,7 +23,7 @@ _SURE = regex.compile(
 )
 _PERHAPS = regex.compile(r"(?:씨|님)?(?:은|는|이|가|의|와|과|도|만|로|인|측|나|이나|였다|이다|라고|보다)$")
 _TAIL = regex.compile(r"(?<=.)(?:[(（].*|[\p{P}--[)\]%'’”\"]]+)$", regex.V1)
-_OPENING = "'\"‘“(《<「"
+_OPENING, _CLOSING = "'\"‘“(《<「", "'\"’”)》>」"
 _HANGUL = range(0xAC00, 0xD7A4)
 
 
@@ -46,7 +46,10 @@ class Particles:
             start = entity.start + len(mention) - len(mention.lstrip(_OPENING))
             if start >= entity.end:
                 continue
-            end = start + len(self.name(sentence.text[start : entity.end], entity.label))
+            name = self.name(sentence.text[start : entity.end], entity.label)
+            if start > entity.start:
+                name = name.rstrip(_CLOSING) or name
+            end = start + len(name)
             entities.append(replace(entity, start=start, end=end, text=sentence.text[start:end]))
         return replace(sentence, entities=tuple(entities))
 

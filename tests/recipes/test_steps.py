@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
+import recipes.steps as steps_module
 from recipes.build import plan
 from recipes.corpora import Lines, Sentences
-from recipes.steps import Files, Step, build, steps_to_run
+from recipes.steps import Files, Step, all_steps, build, steps_to_run
 from retrieveall.errors import ConfigError
 
 
@@ -136,3 +140,40 @@ def test_a_part_of_a_corpus_is_another_corpus(tmp_path: Path) -> None:
     assert whole.key == again.key
     assert len({whole.key, *(part.key for part in parts)}) == 3
     assert [len(corpus.of("en")) for corpus in (whole, *parts)] == [2, 1, 2]
+
+
+class Rank:
+    """One of several processes that build; all of their meetings are on a list."""
+
+    def __init__(self, main: bool) -> None:
+        self.main, self.met = main, list[str]()
+
+    def total(self, value: int) -> int:
+        self.met.append("all")
+        return 2 * value
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        self.met.append("main first")
+        yield
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_of_several_processes_all_run_parallel_steps_and_the_first_the_rest(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch, main: bool
+) -> None:
+    rank = Rank(main)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(steps_module, "_join", lambda: rank)
+    bread = kitchen.steps()
+    if not main:  # what the first process makes before the others go on
+        for step in all_steps(bread):
+            step.folder(kitchen.out).mkdir(parents=True)
+        (bread.before[0].folder(kitchen.out) / "dough").write_text("flour")
+    build(replace(bread, parallel=True), kitchen.out)
+    assert kitchen.ran == (["dough", "bread"] if main else ["bread"])
+    assert (bread.folder(kitchen.out) / "bread").read_text() == "flour at 200"
+    done = [step.is_done(kitchen.out) for step in all_steps(bread)]
+    assert done == [main, main], "notes are written by the first alone"
+    assert rank.met == ["all", *["main first"] * 4], "or the processes would wait for each other for ever"
+    assert replace(bread, parallel=True).key == bread.key

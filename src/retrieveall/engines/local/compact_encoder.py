@@ -78,6 +78,12 @@ def _fits(shape: _Shape, state: dict[str, Tensor]) -> bool:
     )
 
 
+class _Linear(nn.Linear):
+    """Without initial weights: random numbers would take half of the time that loading takes, and be overwritten."""
+
+    def reset_parameters(self) -> None: ...
+
+
 class _Embeddings(nn.Module):
     def __init__(self, shape: _Shape) -> None:
         super().__init__()
@@ -98,9 +104,9 @@ class _SelfAttention(nn.Module):
     def __init__(self, shape: _Shape) -> None:
         super().__init__()
         self._size = shape.head_size
-        self.query = nn.Linear(shape.hidden_size, shape.hidden_size)
-        self.key = nn.Linear(shape.hidden_size, shape.hidden_size)
-        self.value = nn.Linear(shape.hidden_size, shape.hidden_size)
+        self.query = _Linear(shape.hidden_size, shape.hidden_size)
+        self.key = _Linear(shape.hidden_size, shape.hidden_size)
+        self.value = _Linear(shape.hidden_size, shape.hidden_size)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         batch, length = x.shape[:2]
@@ -118,7 +124,7 @@ class _Added(nn.Module):
 
     def __init__(self, inner: int, shape: _Shape) -> None:
         super().__init__()
-        self.dense = nn.Linear(inner, shape.hidden_size)
+        self.dense = _Linear(inner, shape.hidden_size)
         self.LayerNorm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -140,7 +146,7 @@ class _Attention(nn.Module):
 class _Intermediate(nn.Module):
     def __init__(self, shape: _Shape) -> None:
         super().__init__()
-        self.dense = nn.Linear(shape.hidden_size, shape.intermediate_size)
+        self.dense = _Linear(shape.hidden_size, shape.intermediate_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(self.dense(x))
