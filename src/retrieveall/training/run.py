@@ -44,10 +44,8 @@ __all__ = [
     "train",
 ]
 
-_EPOCHS = 60.0
+_EPOCHS = 20.0
 _PASSES = 10_000  # sentences, counted once a pass, that a small language is trained on
-_SMALL = 5000  # sentences below which the learning rate is higher
-_SMALL_RATE = 2e-3
 
 
 def create_model(
@@ -142,8 +140,8 @@ def add_language(
 ) -> Scores:
     """Add a language: index its sentences, train its adapter, and put both into the folder as one change.
 
-    No file of another language is written. Epochs and learning rate that ``config`` does not set are chosen by the
-    number of sentences, see ``settings_for``.
+    No file of another language is written. Epochs that ``config`` does not set are chosen by the number of
+    sentences, see ``settings_for``.
 
     Returns:
         Its validation F1 with the gold language and as routed among all languages of the model.
@@ -198,17 +196,15 @@ class Scores:
 
 
 def settings_for(config: TrainingConfig, sentences: int) -> TrainingConfig:
-    """``config`` with epochs and learning rate for so many sentences, unless it sets them or the steps itself.
+    """``config`` with the epochs for so many sentences, unless it sets epochs or steps itself.
 
-    Three passes over a hundred sentences are 15 steps, in which nothing is learnt. A small language is passed over more
+    Three passes over a hundred sentences are 15 steps, in which little is learnt. A small language is passed over more
     often, up to ``_EPOCHS`` times.
     """
-    chosen: dict[str, float] = {}
-    if not {"epochs", "steps"} & config.model_fields_set:
-        chosen["epochs"] = min(_EPOCHS, max(config.epochs, _PASSES / max(sentences, 1)))
-    if "learning_rate" not in config.model_fields_set and sentences < _SMALL:
-        chosen["learning_rate"] = _SMALL_RATE
-    return config.model_copy(update=chosen)
+    if {"epochs", "steps"} & config.model_fields_set:
+        return config
+    epochs = min(_EPOCHS, max(config.epochs, _PASSES / max(sentences, 1)))
+    return config.model_copy(update={"epochs": epochs})
 
 
 @dataclass(frozen=True)
