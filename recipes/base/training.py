@@ -5,8 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from safetensors.torch import load_file
+
 from recipes.mini.sentences import read_sentences
 from retrieveall.config import ModelConfig, TrainingConfig
+from retrieveall.engines.local.packed import PACKED, write_packed
 from retrieveall.knowledge import KnowledgeBase
 from retrieveall.knowledge.encoder import NgramEncoder
 from retrieveall.model_folder import SETTINGS
@@ -59,8 +62,17 @@ def train_model(
     data = {language: _language_data(sentences, language) for language in languages}
     home = folder / "model"
     with Processes.join("cpu").main_first():
-        _create(home, model, data, backbone / "model" / "backbone", KnowledgeBase.open(knowledge))
+        _pack(backbone / "model" / "backbone", folder / "backbone")  # adapters are trained on what is shipped
+        _create(home, model, data, folder / "backbone", KnowledgeBase.open(knowledge))
     train(home, data, settings, folder / "run", device="cpu", show_bar=False)
+
+
+def _pack(source: Path, target: Path) -> None:
+    """The backbone in four and eight bits a number, and its other files."""
+    target.mkdir(parents=True, exist_ok=True)
+    write_packed(load_file(source / "model.safetensors"), target / PACKED)
+    for path in source.glob("*.json"):
+        shutil.copyfile(path, target / path.name)
 
 
 def _create(

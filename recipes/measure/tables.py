@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from recipes.measure.pairs import JOINS
 from retrieveall.evaluation.report import markdown_table, per_cent
 
-__all__ = ["compare", "render"]
+__all__ = ["compare", "render", "render_part"]
 
 Results: TypeAlias = Mapping[str, Any]
 
@@ -122,6 +122,14 @@ _PARTS: dict[str, Callable[[Results], str]] = {
     "pairs": _pairs,
     "speed": _speed,
 }
+
+
+def render_part(results: Results, part: str) -> str:
+    """One part as tables, without the texts that were missed; ``"origin"``: what was measured, when and where."""
+    if part == "origin":
+        return _origin(results)
+    found = results[part]
+    return _PARTS[part]({**found, "misses": []} if "misses" in found else found).strip()
 
 
 def compare(measured: Sequence[Results]) -> str:

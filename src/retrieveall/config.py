@@ -127,7 +127,7 @@ class RetrievalConfig(_Strict):
     """How knowledge is retrieved."""
 
     encoder: str = "ngram"
-    neighbours: int = Field(default=20, ge=0, description="nearest sentences that vote for adapters")
+    neighbours: int = Field(default=20, ge=0, description="nearest sentences of all languages that are retrieved")
     near_matches: bool = True
     partial_matches: bool = Field(
         default=False, description="also show words that occur only inside longer known mentions"
@@ -138,13 +138,28 @@ class RetrievalConfig(_Strict):
 
 
 class RoutingConfig(_Strict):
-    """How votes become adapter weights; see ``retrieveall.routing``."""
+    """How a text's match with each language becomes adapter weights; see ``retrieveall.routing``.
 
-    power: float = Field(default=4.0, gt=0, description="exponent of the similarity in a neighbour's vote")
+    ``power`` and ``floor``, keys of earlier versions, are read and dropped: they belong to a vote that large languages
+    won.
+    """
+
+    dimension: float = Field(
+        default=16.0, ge=0, description="weight of the nearest sentence beside the letters; 0: letters only"
+    )
+    temperature: float = Field(default=8.0, gt=0, description="divides the languages' scores before they become shares")
     winner: float = Field(default=0.6, ge=0, le=1, description="vote share at which one adapter runs alone")
     max_adapters: int = Field(default=3, ge=1)
-    floor: float = Field(default=0.1, ge=-1, le=1, description="if the best similarity is lower, the fallback applies")
-    fallback: Literal["mixture", "base"] = "mixture"
+    unknown: float | None = Field(
+        default=1.8,
+        description="standard deviations below the usual at which a text is in no known language; null: never",
+    )
+    fallback: Literal["mixture", "base"] = Field(default="mixture", description="what runs on a text without letters")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_old_keys(cls, value: Any) -> Any:
+        return {k: v for k, v in value.items() if k not in ("power", "floor")} if isinstance(value, dict) else value
 
 
 class WindowConfig(_Strict):

@@ -26,11 +26,12 @@ from retrieveall.storage import MANIFEST, Manifest, Transaction, recover, safe_j
 if TYPE_CHECKING:
     from retrieveall.knowledge import KnowledgeBase
 
-__all__ = ["SETTINGS", "ModelFolder", "shipped_models"]
+__all__ = ["CARD", "SETTINGS", "ModelFolder", "shipped_models"]
 
 SETTINGS = "retrieveall.yaml"
 KNOWLEDGE = "knowledge"
 ADAPTERS = "adapters"
+CARD = "README.md"
 _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
 
@@ -75,6 +76,12 @@ class ModelFolder:
     def languages(self) -> tuple[str, ...]:
         """Languages with an adapter, sorted."""
         return AdapterPool(self.path).languages()
+
+    @property
+    def card(self) -> str | None:
+        """The model card, ``README.md`` of the folder, in Markdown; None if it has none."""
+        path = self.path / CARD
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
     def calibration(self, language: str) -> Calibration:
         """The calibration on the language's adapter card."""

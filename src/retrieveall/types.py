@@ -16,6 +16,7 @@ __all__ = [
     "FrozenMapping",
     "Knowledge",
     "KnownEntity",
+    "LanguageMatch",
     "Neighbour",
     "Prediction",
     "Route",
@@ -146,19 +147,45 @@ class KnownEntity:
 
 
 @dataclass(frozen=True, slots=True)
+class LanguageMatch:
+    """One input beside the training sentences of one language.
+
+    ``similarity`` is that of the nearest sentence, of ``sentences`` different ones. The letters of the input have the
+    log-probability ``likelihood`` under a character model of the language; ``fit`` says how usual that is there, in
+    standard deviations, negative for unusual, and is None for an input without letters. ``foreign`` is the share of the
+    letters in scripts that the language is not written in.
+    """
+
+    similarity: float
+    sentences: int = 1
+    likelihood: float = 0.0
+    fit: float | None = None
+    foreign: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Knowledge:
-    """Retrieval results for one input: the context level and the entity level."""
+    """Retrieval results for one input: the context level and the entity level.
+
+    ``languages`` holds what routing needs of each language; empty where it was not asked for, and for a text of
+    several windows.
+    """
 
     neighbours: tuple[Neighbour, ...] = ()
     entities: tuple[KnownEntity, ...] = ()
+    languages: Mapping[str, LanguageMatch] = _NOTHING
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "languages", _freeze(self.languages))
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """The adapters that run and their weights (``adapters`` sums to 1, or is empty for the backbone alone).
 
-    ``votes`` are the shares of the similarity-weighted vote of the neighbours; ``reason`` is one of
-    ``"vote"``, ``"mixture"``, ``"fixed"`` (the caller chose), ``"fallback"`` (below the floor).
+    ``votes`` are the shares of the languages; ``reason`` is one of ``"vote"`` (one language is clearly ahead),
+    ``"mixture"`` (several are close), ``"fixed"`` (the caller chose), ``"unknown"`` (the text is in no language that
+    has an adapter: the backbone runs alone), ``"fallback"`` (the text has no letters, or there is no knowledge).
     """
 
     adapters: Mapping[str, float] = _NOTHING

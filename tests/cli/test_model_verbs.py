@@ -128,7 +128,7 @@ class Recorder:
 
 @pytest.fixture
 def adding(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    recorder = Recorder(0.5)
+    recorder = Recorder(training.Scores(told=0.5, routed=0.4, steps=100))
     monkeypatch.setattr(training, "add_language", recorder)
     return recorder
 
@@ -138,7 +138,9 @@ def test_add_language_from_a_folder(run: Run, adding: Recorder, data: Path, mode
         settings = ["--set", "epochs=2", "--set", "lora.rank=8", "--set", "learning_rate=1e-3"]
         result = run("add-language", "de", "--data", place, "--model", model_copy, *settings)
         assert result.exit_code == 0, result.output
-        assert "validation F1 50.0" in result.stdout
+        assert "validation F1 40.0 routed, 50.0 with the language given" in result.stdout
+        assert "20 sentences with" in result.stderr
+        assert "routing costs 10.0 F1" in result.stderr
         folder, language, sentences, config, run_folder = adding.arguments
         assert (folder, language) == (model_copy, "de")
         assert (len(sentences.train), len(sentences.validation)) == (20, 4)
@@ -179,7 +181,7 @@ def test_add_language_again_after_an_interruption(run: Run, data: Path, tiny_mod
         assert (result.exit_code, result.stderr.splitlines()[-1]) == (130, "interrupted")
         assert (tmp_path / "copy.nds.run").exists() == checkpoint
         assert ("to resume" in result.stderr) == checkpoint
-    assert call(Recorder(0.0)).exit_code == 0
+    assert call(Recorder(training.Scores(None, None, 100))).exit_code == 0
     assert not (tmp_path / "copy.nds.run").exists()
 
 

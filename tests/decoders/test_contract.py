@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_up_engines import Oracle, Untrained
 
-from retrieveall.data import normalise, segment
+from retrieveall.data import find_borders, normalise, segment
 from retrieveall.decoders import Reading, gold_of
 from retrieveall.engines import Failure
 from retrieveall.errors import InputError
@@ -38,6 +38,9 @@ def setting(request: pytest.FixtureRequest, make_setting: Callable[..., Any]) ->
 def check(window: Window, reading: Any, labels: tuple[str, ...]) -> None:
     """A reading is about what its window keeps."""
     assert isinstance(reading, Reading)
+    text = window.source.text
+    words = segment(text)
+    whole = Window(0, window.source, text, 0, words, (0, len(words)), find_borders(text, words))
     first, last = window.kept_span
     starts, ends = {word.start for word in segment(window.source.text)}, len(window.source.text)
     position = first
@@ -47,6 +50,8 @@ def check(window: Window, reading: Any, labels: tuple[str, ...]) -> None:
         assert span.start in starts
         assert span.label in labels
         assert 0.0 <= span.probability <= 1.0
+        inside = [number for number, word in enumerate(words) if span.start <= word.start < span.end]
+        assert whole.allows(inside[0], inside[-1] + 1)
         position = span.end
 
 
@@ -147,12 +152,13 @@ class TestFailures:
 
 
 def names(text: str, seed: int, longest: int = 2) -> list[Entity]:
-    """Random entities of up to ``longest`` words, inside of sentences."""
+    """Random entities of up to ``longest`` words, of those that can be."""
     choose, words, found, position = random.Random(seed), segment(text), [], 0
+    whole = Window(0, normalise(text), text, 0, words, (0, len(words)), find_borders(text, words))
     while position < len(words):
         last = min(position + choose.randint(1, longest), len(words))
         span = text[words[position].start : words[last - 1].end]
-        if choose.random() < 0.4 and not set("\n.!。") & set(span):
+        if choose.random() < 0.4 and whole.allows(position, last):
             found.append(Entity(words[position].start, words[last - 1].end, choose.choice(("PER", "ORG", "LOC")), span))
             position = last
         position += 1

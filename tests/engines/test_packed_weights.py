@@ -159,7 +159,9 @@ def test_inference_and_training_have_the_same_backbone(packed: Path, dtype: Any)
     assert isinstance(compact, CompactBert)
     assert type(whole).__name__ == "BertModel"
     assert backbone_fingerprint(compact) == backbone_fingerprint(whole)
-    assert {n: p.dtype for n, p in compact.named_parameters()} == {n: p.dtype for n, p in whole.named_parameters()}
+    held = {n: p.dtype for n, p in compact.named_parameters()}
+    table = "embeddings.word_embeddings.weight"  # in float32 it stays packed
+    assert held == {n: p.dtype for n, p in whole.named_parameters() if n != table or dtype != "float32"}
     assert not whole.training
     assert not any(parameter.requires_grad for parameter in whole.parameters())
 

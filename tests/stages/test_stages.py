@@ -229,6 +229,13 @@ class TestMerge:
         mixed = merge_routes([window(0, 3), window(6, 1)], [routes[0], replace(routes[1], reason="mixture")])
         assert mixed.reason == "mixture"
 
+    def test_a_text_is_unknown_if_most_of_it_is(self) -> None:
+        known, unknown = Route({"de": 1.0}, {"de": 1.0}), Route({}, {"de": 1.0}, "unknown")
+        most = merge_routes([window(0, 3), window(6, 1)], [unknown, known])
+        assert (most.reason, most.adapters) == ("unknown", {})
+        least = merge_routes([window(0, 3), window(6, 1)], [known, unknown])
+        assert (least.reason, least.adapters) == ("vote", {"de": 1.0})
+
     def test_the_route_of_one_window_and_of_none(self) -> None:
         route = Route({"de": 1.0}, {"de": 1.0}, "fixed")
         assert merge_routes([window(0, 3)], [route]) is route

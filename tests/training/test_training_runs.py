@@ -351,7 +351,7 @@ def test_add_language_leaves_every_other_file_as_it_was(model_copy: Path, tmp_pa
     text = "Anna wohnt in Köln ."
     before, predicted = digests(model_copy), model.predict(text, language="de")[0].entities
     config = CONFIG.model_copy(update={"epochs": 20.0, "checkpoint_minutes": 10.0})
-    f1 = add_language(
+    scores = add_language(
         model_copy, "fr", LanguageData(french(24), french(4)), config, tmp_path / "run", device="cpu", show_bar=False
     )
     after = digests(model_copy)
@@ -359,12 +359,27 @@ def test_add_language_leaves_every_other_file_as_it_was(model_copy: Path, tmp_pa
         name for name in after if name.startswith(("adapters/fr/", "knowledge/fr/"))
     }
     assert set(before) <= set(after)
-    assert f1 > 0.9, "24 sentences that differ in a number are learnt by heart"
+    assert scores.told is not None
+    assert scores.told > 0.9, "24 sentences that differ in a number are learnt by heart"
     model.reload()
     assert "fr" in model.languages
     assert model.predict(text, language="de")[0].entities == predicted
     found = model.predict("Marie habite à Paris depuis 7 ans .", language="fr")[0].entities
     assert [(entity.text, entity.label) for entity in found] == [("Marie", "PER"), ("Paris", "LOC")]
+
+
+def test_a_small_language_is_passed_over_more_often() -> None:
+    from retrieveall.training.run import settings_for
+
+    default = TrainingConfig()
+    assert settings_for(default, 100_000) == default
+    assert settings_for(default, 20_000) == default
+    hundred, thousand = settings_for(default, 100), settings_for(default, 1000)
+    assert hundred.epochs > thousand.epochs > default.epochs
+    assert hundred.learning_rate > default.learning_rate
+    own = TrainingConfig(epochs=3.0, learning_rate=1e-3)
+    assert settings_for(own, 100) == own
+    assert settings_for(TrainingConfig(steps=5), 100).epochs == default.epochs
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from retrieveall.config import LoraSettings
 from retrieveall.errors import InputError
@@ -101,6 +101,18 @@ class LoraWeights:
         return LoraWeights(shape, layers)
 
 
+@runtime_checkable
+class Sampled(Protocol):
+    """A weight that is not held as numbers, but can say which they are."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def every(self, step: int) -> Tensor:
+        """The numbers 0, ``step``, 2 ``step`` and so on of the flattened weight."""
+        ...
+
+
 def backbone_fingerprint(model: nn.Module | Mapping[str, Tensor]) -> str:
     """SHA-256 over the names, the shapes and a strided sample of at most 1,024 elements of every parameter.
 
@@ -110,14 +122,16 @@ def backbone_fingerprint(model: nn.Module | Mapping[str, Tensor]) -> str:
     """
     import torch
 
+    named: dict[str, Tensor | Sampled] = {}
     if isinstance(model, torch.nn.Module):
-        named: Iterable[tuple[str, Tensor]] = model.named_parameters()
+        named.update(model.named_parameters())
+        named.update({f"{name}.weight": each for name, each in model.named_modules() if isinstance(each, Sampled)})
     else:
-        named = model.items()
+        named.update(model)
     digest = hashlib.sha256()
-    for name, tensor in sorted(named, key=lambda item: item[0]):
-        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        flat = tensor.detach().reshape(-1)
-        step = max(1, -(-flat.numel() // _SAMPLE))
-        digest.update(flat[::step].to(device="cpu", dtype=torch.float32).contiguous().numpy().tobytes())
+    for name, weight in sorted(named.items()):
+        digest.update(f"{name} {tuple(weight.shape)}\n".encode())
+        step = max(1, -(-math.prod(weight.shape) // _SAMPLE))
+        every = weight.every(step) if isinstance(weight, Sampled) else weight.detach().reshape(-1)[::step]
+        digest.update(every.to(device="cpu", dtype=torch.float32).contiguous().numpy().tobytes())
     return digest.hexdigest()

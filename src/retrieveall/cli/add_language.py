@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retrieveall.cli.guard import note
 from retrieveall.cli.options import CopyTo, ModelFolderPath, Threads, use_threads
 from retrieveall.cli.progress import is_terminal, stages
 from retrieveall.cli.training_options import Config, RunFolder, Set, kind_of, read_training
 
+if TYPE_CHECKING:
+    from retrieveall.training.run import Scores
+    from retrieveall.types import Sentence
+
 __all__ = ["add_language"]
+
+_FEW_SENTENCES = 50  # and as few entities
+_FEW_STEPS = 50
+_APART = 0.03  # F1 between told and routed
 
 
 def add_language(
@@ -61,7 +71,7 @@ def add_language(
         from retrieveall.training.run import add_language as add
 
         with run_folder(run, folder, language) as place:
-            f1 = add(
+            scores = add(
                 folder,
                 language,
                 LanguageData(train, held_out),
@@ -70,5 +80,26 @@ def add_language(
                 progress=progress,
                 show_bar=is_terminal(sys.stderr),
             )
-    score = f", validation F1 {100 * f1:.1f}" if held_out else ""
-    typer.echo(f"added {language} to {Path(folder)}: {len(train):,} sentences{score}")
+    typer.echo(f"added {language} to {Path(folder)}: {len(train):,} sentences{_described(scores)}")
+    for warning in _warnings(language, train, scores):
+        note(f"warning: {warning}")
+
+
+def _described(scores: Scores) -> str:
+    found = {"routed": scores.routed, "with the language given": scores.told}
+    parts = [f"{100 * f1:.1f} {how}" for how, f1 in found.items() if f1 is not None]
+    return f", validation F1 {', '.join(parts)}" if parts else ""
+
+
+def _warnings(language: str, train: Sequence[Sentence], scores: Scores) -> Iterator[str]:
+    entities = sum(len(sentence.entities) for sentence in train)
+    if len(train) < _FEW_SENTENCES or entities < _FEW_SENTENCES or scores.steps < _FEW_STEPS:
+        yield (
+            f"{len(train):,} sentences with {entities:,} entities and {scores.steps:,} steps are hardly enough to "
+            "learn from; give more sentences or --set epochs=N"
+        )
+    if scores.told is not None and scores.routed is not None and scores.told - scores.routed > _APART:
+        yield (
+            f"routing costs {100 * (scores.told - scores.routed):.1f} F1: texts of {language!r} are taken for another "
+            f"language; name it where you know it (--language {language}), or give more sentences"
+        )

@@ -102,12 +102,28 @@ def extract(
         opened = RetrieveAll.from_pretrained(model, verify=verify, server=server)
         renderer = _make_renderer(_choose(format, target), wanted or opened.labels, explain, target)
 
+        unknown = done = 0
+
         def predict(batch: Sequence[str]) -> list[Prediction]:
-            return opened.predict(batch, language=language, labels=wanted, threshold=threshold)
+            nonlocal unknown, done
+            predictions = opened.predict(batch, language=language, labels=wanted, threshold=threshold)
+            unknown += sum(prediction.route.reason == "unknown" for prediction in predictions)
+            done += len(predictions)
+            return predictions
 
         shown = source.size is not None and not (target is None and is_terminal(sys.stdout))
         with bar("extracting", source.size, unit="texts", shown=shown) as advance:
             _run(source.documents, batch_size, predict, renderer, stream, advance)
+    _note_unknown(unknown, done, opened.languages)
+
+
+def _note_unknown(unknown: int, texts: int, languages: Sequence[str]) -> None:
+    if unknown:
+        verb = "is" if unknown == 1 else "are"
+        note(
+            f"note: {unknown:,} of {texts:,} texts {verb} in a language that the model has no adapter for; the "
+            f"backbone ran alone on them. The model has: {', '.join(languages)}; add one with: retrieveall add-language"
+        )
 
 
 def _run(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,13 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["info"]
 
+_FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
+
 
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model, a folder or a hub id.")] = "mini",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verify: Verify = True,
 ) -> None:
-    """Show a model's languages, labels, backbone, knowledge and adapter scores."""
+    """Show a model's card in short, languages, labels, backbone, knowledge and adapter scores."""
     from retrieveall.model_folder import ModelFolder
 
     facts = describe(ModelFolder.open(model, verify=verify))
@@ -47,6 +51,7 @@ def describe(folder: ModelFolder) -> dict[str, Any]:
     pool = AdapterPool(folder.path)
     return {
         "name": config.name,
+        "card": _short(folder.card),
         "path": str(folder.path),
         "bytes": sum(record.size for record in Manifest.load(folder.path).files.values()),
         "languages": list(folder.languages()),
@@ -60,6 +65,13 @@ def describe(folder: ModelFolder) -> dict[str, Any]:
     }
 
 
+def _short(card: str | None) -> str:
+    """The first paragraph of a model card, without the metadata that the hub reads and without headings."""
+    body = _FRONT_MATTER.sub("", card or "", count=1)
+    paragraphs = (" ".join(each.split()) for each in re.split(r"\n\s*\n", body))
+    return next((each for each in paragraphs if each and not each.startswith("#")), "")
+
+
 def _backbone(folder: ModelFolder) -> dict[str, Any]:
     """Path and number of parameters, counted from the headers of weights inside the model folder."""
     from retrieveall.storage import check_safetensors, safe_join
@@ -71,8 +83,13 @@ def _backbone(folder: ModelFolder) -> dict[str, Any]:
         root = folder.path if local.is_relative_to(folder.path) else local
         files = [safe_join(root, path.relative_to(root).as_posix()) for path in sorted(local.glob("*.safetensors"))]
         headers = [check_safetensors(path) for path in files]
-        facts["parameters"] = sum(prod(shape) for header in headers for _, shape in header.values())
+        facts["parameters"] = sum(_numbers(name, shape) for header in headers for name, (_, shape) in header.items())
     return facts
+
+
+def _numbers(name: str, shape: Sequence[int]) -> int:
+    """How many parameters a stored tensor holds: two a byte in codes of four bits, none in scales."""
+    return prod(shape) * (2 if name.endswith(".codes4") else 0 if name.endswith(".scales") else 1)
 
 
 def _knowledge(folder: ModelFolder) -> dict[str, int]:
@@ -122,6 +139,9 @@ def _print(facts: dict[str, Any]) -> None:
     for name, value in rows.items():
         grid.add_row(Text(name, style="dim"), Text(visible(value), overflow="fold"))
     console.print(grid)
+    if facts["card"]:
+        console.print()
+        console.print(Text(visible(facts["card"])))
     console.print()
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("language", "rank", "knowledge", "scores"):

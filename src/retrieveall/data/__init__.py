@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from retrieveall.data.borders import find_borders
 from retrieveall.data.conll import is_unspaced, write_conll
+from retrieveall.data.edges import has_letter, may_be_edge
 from retrieveall.data.hub import read_hub
 from retrieveall.data.jsonl import write_jsonl
 from retrieveall.data.labels import check_label, check_labels
@@ -23,9 +25,12 @@ __all__ = [
     "check_label",
     "check_labels",
     "detect_scheme",
+    "find_borders",
     "find_splits",
+    "has_letter",
     "ill_formed",
     "is_unspaced",
+    "may_be_edge",
     "normalise",
     "normalise_sentence",
     "read_corpus",

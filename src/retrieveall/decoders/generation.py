@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from retrieveall.answers import parse_answer, write_answer
 from retrieveall.answers.grammar import AnswerGrammar
 from retrieveall.config import GenerationConfig, ModelConfig
-from retrieveall.data import check_label, to_word_spans
+from retrieveall.data import check_label, may_be_edge, to_word_spans
 from retrieveall.decoders.base import Gold, Reading, Span, Target
 from retrieveall.engines.base import Engine, Failure, WriteRequest, Written
 from retrieveall.prompts import Prompt
@@ -56,7 +57,8 @@ class GenerationDecoder:
     def target(self, window: Window, prompt: Prompt, gold: Gold) -> Target:
         """The tokens of the gold answer, tokenized as under the grammar.
 
-        Entities cut by the window are left out, and words of the answer are never masked.
+        Entities cut by the window and those that cannot be (``Window.allows``) are left out, and words of the answer
+        are never masked.
 
         Raises:
             InputError: a label that the model does not have.
@@ -68,7 +70,9 @@ class GenerationDecoder:
         own = [
             Entity(each.start - window.offset, each.end - window.offset, each.label)
             for each in gold
-            if each.start >= window.offset and each.end <= end
+            if each.start >= window.offset
+            and each.end <= end
+            and all(window.allows(first, last) for first, last, _ in to_word_spans(window.words, [each]))
         ]
         answer = self._grammar.encode(write_answer(window.text, own, self._settings.spacing))
         tokens = [*answer, self._end]
@@ -95,8 +99,9 @@ class GenerationDecoder:
     def _read(self, written: Written, window: Window) -> Reading:
         parsed = parse_answer(written.answer, window.text, self._labels)
         spans = [
-            Span(start + window.offset, end + window.offset, label, _probability(written, line))
+            Span(*trimmed, label, _probability(written, line))
             for (start, end, label), line in zip(parsed.spans, parsed.lines, strict=True)
+            if (trimmed := _trimmed(window, start + window.offset, end + window.offset)) is not None
         ]
         endless = not written.constrained and not written.ended
         faults = AnswerFaults(parsed.malformed + endless, parsed.invented, parsed.unknown)
@@ -107,6 +112,21 @@ class GenerationDecoder:
         backend = self._codec.tokenizer.backend
         size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
         return AnswerGrammar(backend.to_str(), size, (self._end,), self._labels, self._settings.spacing)
+
+
+def _trimmed(window: Window, start: int, end: int) -> tuple[int, int] | None:
+    """The mention without markup and emoji at its edges; None if it cannot be an entity, as across a border.
+
+    Here and not in the grammar, so that it holds for free answers and for the grammars of servers too.
+    """
+    first, last = (bisect_left(window.words, at, key=lambda word: word.start) for at in (start, end))
+    while first < last and not may_be_edge(window.words[first]):
+        first += 1
+    while first < last and not may_be_edge(window.words[last - 1]):
+        last -= 1
+    if first == last or not window.allows(first, last):
+        return None
+    return window.words[first].start, window.words[last - 1].end
 
 
 def _kept(window: Window, spans: Iterable[Span]) -> tuple[Span, ...]:

@@ -85,9 +85,21 @@ class ContextIndex:
         exclude: Sequence[Mapping[str, Collection[int]]] | None = None,
         languages: Collection[str] | None = None,
     ) -> list[list[Hit]]:
-        """The ``k`` nearest rows of each query, most similar first; ties by language, then row.
+        """The ``k`` nearest rows of each query, as in ``compare``."""
+        return [hits for hits, _ in self.compare(queries, k, exclude=exclude, languages=languages)]
 
-        Fewer than ``k`` come back only where fewer exist.
+    def compare(
+        self,
+        queries: FloatMatrix,
+        k: int,
+        *,
+        exclude: Sequence[Mapping[str, Collection[int]]] | None = None,
+        languages: Collection[str] | None = None,
+    ) -> list[tuple[list[Hit], dict[str, float]]]:
+        """The ``k`` nearest rows of each query, most similar first, and the best similarity in each language.
+
+        Ties go by language, then row. Fewer than ``k`` come back only where fewer exist; a language without rows has no
+        best similarity, and with ``k`` 0 none has.
 
         Args:
             queries: unit vectors, float32 [q, d].
@@ -103,24 +115,31 @@ class ContextIndex:
             raise InputError(f"expected one exclusion a query, {len(queries)}, got {len(exclude)}")
         names = [name for name in self.languages if languages is None or name in languages]
         if k <= 0:
-            return [[] for _ in queries]
+            return [([], {}) for _ in queries]
         codes = quantise(queries, self._scale).astype(np.float32)
-        found: list[list[Hit]] = []
+        found: list[tuple[list[Hit], dict[str, float]]] = []
         for start in range(0, len(codes), _QUERIES):
             found += self._search(codes[start : start + _QUERIES], k, exclude[start : start + _QUERIES], names)
         return found
 
     def _search(
         self, codes: FloatMatrix, k: int, exclude: Sequence[Mapping[str, Collection[int]]], names: Sequence[str]
-    ) -> list[list[Hit]]:
+    ) -> list[tuple[list[Hit], dict[str, float]]]:
         candidates: list[list[tuple[float, str, int]]] = [[] for _ in codes]
+        best: list[dict[str, float]] = [{} for _ in codes]
         for name in names:
             nearest = self._shards[name].search(codes, k, [rows.get(name, ()) for rows in exclude])
-            for some, (dots, rows) in zip(candidates, nearest, strict=True):
+            for some, first, (dots, rows) in zip(candidates, best, nearest, strict=True):
+                if len(dots) and np.isfinite(dots[0]):
+                    first[name] = self._similarity(float(dots[0]))
                 some += [(dot, name, row) for dot, row in zip(dots.tolist(), rows.tolist(), strict=True)]
         # Sorting is stable: ties stay in the order of languages and rows.
-        best = (sorted(some, key=itemgetter(0), reverse=True)[:k] for some in candidates)
-        return [[Hit(name, row, min(dot / self._scale**2, 1.0)) for dot, name, row in some] for some in best]
+        chosen = (sorted(some, key=itemgetter(0), reverse=True)[:k] for some in candidates)
+        hits = ([Hit(name, row, self._similarity(dot)) for dot, name, row in some] for some in chosen)
+        return list(zip(hits, best, strict=True))
+
+    def _similarity(self, dot: float) -> float:
+        return min(dot / self._scale**2, 1.0)
 
 
 class _Shard(Protocol):

@@ -23,6 +23,7 @@ from retrieveall.knowledge.files import (
     write_tensors,
 )
 from retrieveall.knowledge.mentions import MentionCounts
+from retrieveall.knowledge.profiles import Profile
 from retrieveall.knowledge.sentences import SentenceTable
 from retrieveall.knowledge.surfaces import SurfaceTable
 
@@ -50,6 +51,7 @@ class Shard:
         self._sentences = sentences
         self._codes = codes
         self._mentions = mentions
+        self._profile: Profile | None = None
 
     @property
     def sentences(self) -> SentenceTable:
@@ -92,6 +94,12 @@ class Shard:
                 raise ModelFolderError(f"{path.with_name('entities.parquet')}: an example is missing; index again")
             self._mentions = MentionCounts(surfaces, dict(zip(words, counts, strict=True)))
         return self._mentions
+
+    def profile(self) -> Profile:
+        """The character model of the language; made from the sentences when it is first needed, and kept."""
+        if self._profile is None:
+            self._profile = Profile(self.sentences.texts)
+        return self._profile
 
     def save(self, folder: Path) -> None:
         """Write the files into ``folder``. Those of a language that was read are copied byte for byte."""

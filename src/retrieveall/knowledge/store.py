@@ -22,10 +22,11 @@ from retrieveall.knowledge.encoder import Encoder, NgramEncoder, fingerprint, ma
 from retrieveall.knowledge.entities import EntityIndex
 from retrieveall.knowledge.files import Checksums, copy_files, read_tensors, write_tensors
 from retrieveall.knowledge.mentions import count_mentions
+from retrieveall.knowledge.profiles import looks_like
 from retrieveall.knowledge.sentences import SentenceTable, text_key
 from retrieveall.knowledge.shard import FILES, Shard
 from retrieveall.storage import MANIFEST, Manifest, Transaction, recover
-from retrieveall.types import Knowledge, KnownEntity, Neighbour, Sentence
+from retrieveall.types import Knowledge, KnownEntity, LanguageMatch, Neighbour, Sentence
 
 __all__ = ["KnowledgeBase", "Progress"]
 
@@ -237,6 +238,7 @@ class KnowledgeBase:
         languages: Collection[str] | None = None,
         near_matches: bool = True,
         partial_matches: bool = False,
+        match_languages: bool = False,
     ) -> list[Knowledge]:
         """What is known about each of ``texts``: the ``k`` nearest sentences, and the known mentions in it.
 
@@ -248,6 +250,8 @@ class KnowledgeBase:
             languages: retrieve from these only.
             near_matches: also mentions in another case or with other endings.
             partial_matches: also words that are components of longer mentions.
+            match_languages: also how each text matches each language, for routing. ``exclude`` applies to the nearest
+                sentence and not to the character models, in which one sentence hardly counts.
 
         Raises:
             InputError: ``exclude`` of another length than ``texts``.
@@ -265,11 +269,13 @@ class KnowledgeBase:
             return []
         normal = [normalise(text) for text in texts]
         excluded = [self._duplicates(sentence) for sentence in exclude]
-        neighbours = self._neighbours(normal, k, excluded, languages)
+        compared = self._compare(normal, max(k, 1) if match_languages else k, excluded, languages)
+        matches = self._matches(normal, [best for _, best in compared]) if match_languages else [{} for _ in normal]
         known = []
-        for text, sentence, rows, near in zip(normal, exclude, excluded, neighbours, strict=True):
+        for text, sentence, rows, (hits, _), match in zip(normal, exclude, excluded, compared, matches, strict=True):
             removed = self._removed(sentence, rows)
-            known.append(Knowledge(near, self._known(text, removed, languages, near_matches, partial_matches)))
+            entities = self._known(text, removed, languages, near_matches, partial_matches)
+            known.append(Knowledge(tuple(map(self._neighbour, hits[:k])), entities, match))
         return known
 
     def known_entities(
@@ -300,18 +306,30 @@ class KnowledgeBase:
             if row not in duplicates.get(language, ())
         ]
 
-    def _neighbours(
+    def _compare(
         self,
         texts: Sequence[NormalText],
         k: int,
         exclude: Sequence[Mapping[str, Collection[int]]],
         languages: Collection[str] | None,
-    ) -> list[tuple[Neighbour, ...]]:
+    ) -> list[tuple[list[Hit], dict[str, float]]]:
         if k <= 0:
-            return [() for _ in texts]
+            return [([], {}) for _ in texts]
         vectors = self.encoder.encode([text.text for text in texts])
-        hits = self._context_index().search(vectors, k, exclude=exclude, languages=languages)
-        return [tuple(map(self._neighbour, found)) for found in hits]
+        return self._context_index().compare(vectors, k, exclude=exclude, languages=languages)
+
+    def _matches(
+        self, texts: Sequence[NormalText], best: Sequence[Mapping[str, float]]
+    ) -> list[dict[str, LanguageMatch]]:
+        profiles = {name: shard.profile() for name, shard in self._shards.items()}
+        found = []
+        for similarities, looks in zip(best, looks_like(profiles, [text.text for text in texts]), strict=True):
+            match = {name: LanguageMatch(each, profiles[name].different) for name, each in similarities.items()}
+            for name in match.keys() & looks.keys():
+                look = looks[name]
+                match[name] = replace(match[name], likelihood=look.likelihood, fit=look.fit, foreign=look.foreign)
+            found.append(match)
+        return found
 
     def _neighbour(self, hit: Hit) -> Neighbour:
         return Neighbour(self._shards[hit.language].sentences[hit.row], hit.similarity)

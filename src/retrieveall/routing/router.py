@@ -1,75 +1,106 @@
-"""Turns votes of neighbours into adapter weights.
+"""Turns a text's match with each language into adapter weights.
 
-The router sees neighbours and adapter names, never text or models.
+The router sees numbers and adapter names, never text or models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping
 
 from retrieveall.config import RoutingConfig
 from retrieveall.errors import LanguageError
-from retrieveall.types import Neighbour, Route
+from retrieveall.types import LanguageMatch, Route
 
 __all__ = ["Router"]
 
+_NEAREST = 0.05  # added to a distance, so that a copy of the text in one language does not silence the letters
+_FOREIGN = 0.8  # share of letters in other scripts up to which a text may be in a language
+
 
 class Router:
-    """Chooses adapters by the similarity-weighted vote of the nearest training sentences."""
+    """Chooses adapters by the nearest sentence of every language and by the letters of the text.
+
+    A language has the score
+
+        L - d/2 * log(1.05 - s) - log(n)
+
+    with L the log-probability of the text's letters under its character model, s the similarity of its nearest
+    sentence and n its number of different sentences. Its share of the vote is ``softmax(score / temperature)``.
+
+    The terms after L are the logarithm of a density that is estimated from one neighbour in d dimensions (Loftsgaarden
+    and Quesenberry 1965). Among n sentences the nearest is at a distance of about ``n ** (-1/d)``, and ``log(n)`` takes
+    that advantage of a large language away.
+    """
 
     def __init__(self, config: RoutingConfig | None = None) -> None:
         self.config = config or RoutingConfig()
 
     def route(
-        self, neighbours: Sequence[Neighbour], available: Collection[str], *, language: str | None = None
+        self, matches: Mapping[str, LanguageMatch], available: Collection[str], *, language: str | None = None
     ) -> Route:
-        """The adapters for one input.
+        """The adapters for one input. Only languages with an adapter, those of ``available``, count.
 
-        A neighbour votes for its language with ``max(similarity, 0) ** power``, if ``available`` has an adapter for
-        it. The first matching rule applies:
+        The first matching rule applies:
 
         - ``language`` is given: its adapter alone (``"fixed"``).
-        - The best similarity is below ``floor``, or there are no votes (``"fallback"``): ``max_adapters`` of those
-          available, weighted by any votes, or, with ``fallback="base"``, none.
+        - The text has no letters, or there is nothing to compare it with (``"fallback"``): the ``max_adapters`` best,
+          or without votes any; with ``fallback="base"``, none.
+        - The text is unlike every language (``"unknown"``), see ``_is_unknown``: none, the backbone runs alone.
         - The best share of the vote is at least ``winner``: that adapter alone (``"vote"``).
         - Otherwise the ``max_adapters`` best, weighted by their shares (``"mixture"``).
 
-        Ties go to the alphabetically first language, so that the order of neighbours does not matter.
+        Ties go to the alphabetically first language.
 
         Raises:
             LanguageError: ``language`` has no adapter; lists the available ones.
         """
-        heard = [neighbour for neighbour in neighbours if neighbour.language in available]
+        heard = {name: matches[name] for name in sorted(matches) if name in available}
         votes = self._votes(heard)
         if language is not None:
             if language not in available:
                 have = ", ".join(sorted(available)) or "none"
                 raise LanguageError(f"no adapter for the language {language[:80]!r}; choose one of: {have}")
             return Route({language: 1.0}, votes, "fixed")
-        if not votes or max(neighbour.similarity for neighbour in heard) < self.config.floor:
+        if all(match.fit is None for match in heard.values()):
             return Route(self._fallback(votes, available), votes, "fallback")
+        if self._is_unknown(heard):
+            return Route({}, votes, "unknown")
         winner = next(iter(votes))
         if votes[winner] >= self.config.winner:
             return Route({winner: 1.0}, votes, "vote")
         return Route(self._strongest(votes), votes, "mixture")
 
-    def _votes(self, neighbours: Sequence[Neighbour]) -> dict[str, float]:
-        """Vote share by language, largest first; empty without votes."""
-        best = max((neighbour.similarity for neighbour in neighbours), default=0.0)
-        if best <= 0:
-            return {}
-        votes: dict[str, float] = {}
-        # Sorted, because a sum of floats depends on its order and the route must not.
-        for neighbour in sorted(neighbours, key=lambda each: (each.language, each.similarity)):
-            # Relative to the best, because a high power of small similarities would underflow to 0.
-            vote = (max(neighbour.similarity, 0.0) / best) ** self.config.power
-            votes[neighbour.language] = votes.get(neighbour.language, 0.0) + vote
+    def _votes(self, matches: Mapping[str, LanguageMatch]) -> dict[str, float]:
+        """Vote share by language, largest first; empty without matches."""
+        scores = {name: self._score(match) / self.config.temperature for name, match in matches.items()}
+        best = max(scores.values(), default=0.0)
+        votes = {name: math.exp(score - best) for name, score in scores.items()}
         return _normalised({name: vote for name, vote in votes.items() if vote > 0})
+
+    def _score(self, match: LanguageMatch) -> float:
+        if not self.config.dimension:
+            return match.likelihood
+        distance = math.log(1 + _NEAREST - match.similarity)
+        return match.likelihood - self.config.dimension / 2 * distance - math.log(match.sentences)
+
+    def _is_unknown(self, matches: Mapping[str, LanguageMatch]) -> bool:
+        """Whether the text is in none of these languages.
+
+        That is so if every language has less than a fifth of its letters in a script of its own, or finds those that
+        are more than ``unknown`` standard deviations less likely than usual. A few letters of a known script are never
+        that unlikely: the deviation grows with their number.
+        """
+        if self.config.unknown is None:
+            return False
+        possible = [match for match in matches.values() if match.foreign <= _FOREIGN and match.fit is not None]
+        if not possible:
+            return True
+        return max(match.fit or 0.0 for match in possible) < -self.config.unknown
 
     def _fallback(self, votes: Mapping[str, float], available: Collection[str]) -> dict[str, float]:
         if self.config.fallback == "base" or not available:
             return {}
-        # Languages without votes get no share; without any votes, all get the same.
         return self._strongest(votes or _normalised(dict.fromkeys(available, 1.0)))
 
     def _strongest(self, votes: Mapping[str, float]) -> dict[str, float]:

@@ -12,19 +12,29 @@ __all__ = ["merge_knowledge", "merge_routes"]
 
 
 def merge_routes(windows: Sequence[Window], routes: Sequence[Route]) -> Route:
-    """The route of a single window; the word-weighted mean of several."""
+    """The route of a single window; the word-weighted mean of several.
+
+    A text is unknown if windows with most of its words are. Windows of an unknown language run no adapter, so the
+    adapters are the mean over the others.
+    """
     if not routes:
         return Route(reason="fallback")
     if len(routes) == 1:
         return routes[0]
     total = sum(window.kept_words for window in windows)
+    unknown = sum(window.kept_words for window, route in zip(windows, routes, strict=True) if route.reason == "unknown")
     adapters: dict[str, float] = {}
     votes: dict[str, float] = {}
     for window, route in zip(windows, routes, strict=True):
-        for target, source in ((adapters, route.adapters), (votes, route.votes)):
-            for name, weight in source.items():
-                target[name] = target.get(name, 0.0) + weight * window.kept_words / total
-    reasons = {route.reason for route in routes}
+        for name, weight in route.votes.items():
+            votes[name] = votes.get(name, 0.0) + weight * window.kept_words / total
+        for name, weight in route.adapters.items():
+            adapters[name] = adapters.get(name, 0.0) + weight * window.kept_words
+    if 2 * unknown > total:
+        return Route({}, votes, "unknown")
+    ran = sum(adapters.values())
+    adapters = {name: weight / ran for name, weight in adapters.items()} if ran else {}
+    reasons = {route.reason for route in routes} - {"unknown"}
     return Route(adapters, votes, reasons.pop() if len(reasons) == 1 else "mixture")
 
 

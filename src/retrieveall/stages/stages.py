@@ -10,11 +10,12 @@ They know neither engine nor decoder, only the cost of words in tokens.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from retrieveall.config import ModelConfig
-from retrieveall.data import normalise, segment
+from retrieveall.data import find_borders, normalise, segment
 from retrieveall.knowledge import KnowledgeBase
 from retrieveall.prompts import ChatFrame, Piece, Prompt, PromptBuilder, load_template
 from retrieveall.routing import Router
@@ -80,7 +81,7 @@ class Stages:
 
         Args:
             exclude: for each window, a training sentence to exclude, with all its duplicates.
-            votes: retrieve enough neighbours for routing; otherwise only those that the prompt can show.
+            votes: also match the languages, for routing; otherwise only what the prompt can show.
         """
         if self._knowledge is None:
             return [Knowledge() for _ in windows]
@@ -91,19 +92,20 @@ class Stages:
             exclude=exclude,
             near_matches=retrieval.near_matches,
             partial_matches=retrieval.partial_matches,
+            match_languages=votes,
         )
 
     def route(
         self, windows: Sequence[Window], knowledge: Sequence[Knowledge], languages: Sequence[str | None] | None = None
     ) -> list[Route]:
-        """The route of each window: by the votes of its neighbours, or the language given for its text.
+        """The route of each window: by its match with each language, or the language given for its text.
 
         Raises:
             LanguageError: a language without an adapter.
         """
         return [
             self._router.route(
-                found.neighbours, self._languages, language=None if languages is None else languages[window.document]
+                found.languages, self._languages, language=None if languages is None else languages[window.document]
             )
             for window, found in zip(windows, knowledge, strict=True)
         ]
@@ -128,13 +130,16 @@ class Stages:
         words = segment(source.text, particles=self._config.windows.hangul == "particles")
         costs = [self._cost((word,)) for word in words] if self._cost(words) > self._room else None
         size, overlap = self._config.windows.words, self._config.windows.overlap
+        borders = find_borders(source.text, words)
         windows = []
-        for cut in cut_windows(source.text, words, size, overlap, costs=costs, budget=self._room):
+        for cut in cut_windows(len(words), size, overlap, borders=borders, costs=costs, budget=self._room):
             inside = words[cut.start : cut.end]
             offset = inside[0].start
             keep = cut.keep_start - cut.start, cut.keep_end - cut.start
             stretch = source.text[offset : inside[-1].end]
-            windows.append(Window(number, source, stretch, offset, inside, keep))
+            own = borders[bisect_right(borders, cut.start) : bisect_left(borders, cut.end)]
+            ends = tuple(border - cut.start for border in own)
+            windows.append(Window(number, source, stretch, offset, inside, keep, ends))
         return windows
 
     def _cost(self, words: Sequence[Word]) -> int:

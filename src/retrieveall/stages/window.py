@@ -1,7 +1,7 @@
 """Stage 1, window: normalise texts, segment them into words and split long ones into overlapping windows.
 
-A text of at most ``size`` words is one window. A longer one is split at sentence ends if possible; elsewhere the
-neighbouring windows overlap, so that every word has context on both sides.
+A text of at most ``size`` words is one window. A longer one is split at borders (``retrieveall.data.borders``) if
+possible; elsewhere the neighbouring windows overlap, so that every word has context on both sides.
 """
 
 from __future__ import annotations
@@ -12,14 +12,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
-from retrieveall.data import NormalText
+from retrieveall.data import NormalText, has_letter, may_be_edge
 from retrieveall.types import Word
 
 __all__ = ["Cut", "Window", "cut_windows"]
-
-_SENTENCE_END = frozenset(".!?…。！？।؟")
-_CLOSING = frozenset("\"'»«”“’‘)]）」』")
-_MAX_CLOSING = 4  # bounds the scan: a run of a million closing marks would take quadratic time
 
 
 class Cut(NamedTuple):
@@ -41,6 +37,7 @@ class Window:
         offset: start of ``text`` in ``source.text``.
         words: words of the window, with offsets in ``source.text``.
         keep: (first, last + 1) index in ``words`` of the words whose predictions are kept.
+        borders: indices in ``words`` of the words that no entity continues into, ascending.
     """
 
     document: int
@@ -49,6 +46,20 @@ class Window:
     offset: int
     words: Sequence[Word]
     keep: tuple[int, int]
+    borders: Sequence[int] = ()
+
+    def allows(self, first: int, last: int) -> bool:
+        """Whether the words ``first`` to ``last`` (exclusive) can be an entity, by their characters alone.
+
+        They cross no border, hold a letter, and neither begin nor end with markup or emoji.
+        """
+        inside = self.words[first:last]
+        return (
+            bisect_right(self.borders, first) == bisect_left(self.borders, last)
+            and any(map(has_letter, inside))
+            and may_be_edge(inside[0])
+            and may_be_edge(inside[-1])
+        )
 
     def continues(self, before: Window) -> bool:
         """Whether the text was split between ``before`` and this window inside a sentence."""
@@ -71,34 +82,36 @@ class Window:
 
 
 def cut_windows(
-    text: str,
-    words: Sequence[Word],
+    count: int,
     size: int,
     overlap: int,
     *,
+    borders: Sequence[int] = (),
     costs: Sequence[int] | None = None,
     budget: int = 0,
 ) -> list[Cut]:
-    """Windows of at most ``size`` words whose kept words cover the text once, in order.
+    """Windows of at most ``size`` of ``count`` words, whose kept words cover the text once, in order.
 
     Args:
-        overlap: words shared by two windows that are split inside a sentence, at most half of ``size``.
+        overlap: words shared by two windows that are split elsewhere than at a border, at most half of ``size``.
+        borders: numbers of the words that begin after a border, ascending.
         costs: cost of each word, such as its tokens. A window costs at most ``budget``, or keeps a single word and
             adds at most a quarter of the budget to it.
     """
     sums = None if costs is None else [0, *accumulate(costs)]
     windows: list[Cut] = []
     kept = 0
-    while kept < len(words):
+    while kept < count:
         start = kept
-        if kept > 0 and not _ends_sentence(text, words, kept - 1):
+        if kept > 0 and _last_border(borders, kept - 1, kept) is None:
             start = max(0, kept - overlap)
             if sums is not None:
                 start = max(start, bisect_left(sums, sums[kept] - budget // 4))
-        end = min(start + size, len(words))
+        end = min(start + size, count)
         if sums is not None:
             end = min(end, max(kept + 1, bisect_right(sums, sums[start] + budget) - 1))
-        stop = end if end == len(words) else _last_sentence_end(text, words, start, end, kept)
+        # In the second half, so that windows are not short.
+        stop = end if end == count else _last_border(borders, max(kept, start + (end - start) // 2), end)
         if stop is None:
             # The next window begins `overlap` words before its kept words; this one drops the last half of them.
             stop = max(kept + 1, end - min(overlap, end - kept) // 2)
@@ -109,21 +122,7 @@ def cut_windows(
     return windows
 
 
-def _last_sentence_end(text: str, words: Sequence[Word], start: int, end: int, kept: int) -> int | None:
-    """The last place to split in the second half of the words ``start`` to ``end``, after ``kept``."""
-    first = max(kept, start + (end - start) // 2)
-    return next((i for i in range(end, first, -1) if _ends_sentence(text, words, i - 1)), None)
-
-
-def _ends_sentence(text: str, words: Sequence[Word], i: int) -> bool:
-    """Whether word ``i`` ends a sentence: a full stop, a closing quote, or the end of a paragraph."""
-    after = words[i + 1].start if i + 1 < len(words) else len(text)
-    if text.count("\n", words[i].end, after) > 1:
-        return True
-    j = i
-    while j > max(0, i - _MAX_CLOSING) and words[j].text in _CLOSING:
-        j -= 1
-    if words[j].text not in _SENTENCE_END:
-        return False
-    # "St. Louis", "J. Smith": a full stop after a short word usually belongs to an abbreviation.
-    return words[j].text != "." or j == 0 or len(words[j - 1].text) > 3
+def _last_border(borders: Sequence[int], after: int, end: int) -> int | None:
+    """The last border after word ``after`` up to word ``end``."""
+    i = bisect_right(borders, end) - 1
+    return borders[i] if i >= 0 and borders[i] > after else None

@@ -17,9 +17,11 @@ from retrieveall.decoders import complete_config
 from retrieveall.decoders.calibration import UNCALIBRATED, Calibration
 from retrieveall.engines.local.backbone import is_encoder, load_backbone
 from retrieveall.errors import InputError, LanguageError, ModelFolderError
+from retrieveall.evaluation import evaluate
 from retrieveall.evaluation.calibrate import calibration_of
 from retrieveall.knowledge import KnowledgeBase
 from retrieveall.model_folder import ADAPTERS, KNOWLEDGE, SETTINGS, ModelFolder
+from retrieveall.pipeline import RetrieveAll
 from retrieveall.storage import Transaction
 from retrieveall.tokens import TokenCodec, load_tokenizer
 from retrieveall.training.batches import ExampleBatches
@@ -30,7 +32,22 @@ from retrieveall.training.progress import report_scores
 from retrieveall.training.session import Session
 from retrieveall.training.validation import best_scaling
 
-__all__ = ["Fitted", "LanguageData", "Progress", "Training", "add_language", "create_model", "train"]
+__all__ = [
+    "Fitted",
+    "LanguageData",
+    "Progress",
+    "Scores",
+    "Training",
+    "add_language",
+    "create_model",
+    "settings_for",
+    "train",
+]
+
+_EPOCHS = 60.0
+_PASSES = 10_000  # sentences, counted once a pass, that a small language is trained on
+_SMALL = 5000  # sentences below which the learning rate is higher
+_SMALL_RATE = 2e-3
 
 
 def create_model(
@@ -122,13 +139,14 @@ def add_language(
     device: str | None = None,
     progress: Progress | None = None,
     show_bar: bool = True,
-) -> float:
+) -> Scores:
     """Add a language: index its sentences, train its adapter, and put both into the folder as one change.
 
-    No file of another language is written.
+    No file of another language is written. Epochs and learning rate that ``config`` does not set are chosen by the
+    number of sentences, see ``settings_for``.
 
     Returns:
-        Its validation F1, 0 to 1, with the gold language; 0 without validation sentences.
+        Its validation F1 with the gold language and as routed among all languages of the model.
 
     Raises:
         LanguageError: no identifier, or a language that the model has already.
@@ -147,6 +165,7 @@ def add_language(
     if progress is not None:
         progress(f"indexing {language}", 0, len(data.pool))
     knowledge.add_language(language, data.pool)
+    config = settings_for(config, len(data.train))
     training = Training(model, knowledge, {language: data}, config, run_folder, device)
     fitted = training.fit(progress, show_bar)
 
@@ -155,7 +174,41 @@ def add_language(
         knowledge.save_language(language, transaction.replace_folder(f"{KNOWLEDGE}/{language}"))
 
     training.commit(save)
-    return fitted.scores.get(language, 0.0)
+    steps = len(training.batches_of_run) // config.gradient_accumulation
+    if language not in fitted.scores or not training.processes.main:
+        return Scores(fitted.scores.get(language), None, steps)
+    routed = evaluate(
+        RetrieveAll.from_pretrained(folder, device=device),
+        {language: data.validation[: config.calibration_sentences]},
+        seen_texts=(),
+    )
+    return Scores(fitted.scores[language], routed.languages[language].f1, steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Validation F1 of a language, 0 to 1; None without validation sentences.
+
+    ``told``: with the gold language. ``routed``: as the model is used. ``steps``: optimiser steps that were trained.
+    """
+
+    told: float | None
+    routed: float | None
+    steps: int
+
+
+def settings_for(config: TrainingConfig, sentences: int) -> TrainingConfig:
+    """``config`` with epochs and learning rate for so many sentences, unless it sets them or the steps itself.
+
+    Three passes over a hundred sentences are 15 steps, in which nothing is learnt. A small language is passed over more
+    often, up to ``_EPOCHS`` times.
+    """
+    chosen: dict[str, float] = {}
+    if not {"epochs", "steps"} & config.model_fields_set:
+        chosen["epochs"] = min(_EPOCHS, max(config.epochs, _PASSES / max(sentences, 1)))
+    if "learning_rate" not in config.model_fields_set and sentences < _SMALL:
+        chosen["learning_rate"] = _SMALL_RATE
+    return config.model_copy(update=chosen)
 
 
 @dataclass(frozen=True)
@@ -178,7 +231,7 @@ class Training(Session):
         """Make the examples, train, choose the scaling of each adapter, calibrate."""
         self.bank.trainable(self.languages, self.config.lora, self.config.seed)
         parts = self.examples(progress)
-        batches = self.batches(parts, separate=True)
+        batches = self.batches_of_run = self.batches(parts, separate=True)
         module = self.module([part.language for part in parts])
         self._learn(batches, module, show_bar)
         module.eval()

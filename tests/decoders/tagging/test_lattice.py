@@ -27,12 +27,16 @@ def well_formed(tags: TagSet, path: tuple[int, ...]) -> bool:
     return all(follows(before, after) for before, after in itertools.pairwise(names))
 
 
-def enumerate_all(tags: TagSet, scores: np.ndarray) -> tuple[list[tuple[int, int, str]], dict]:
+def lettered(spans: list[tuple[int, int, str]], letters: np.ndarray) -> bool:
+    return all(letters[start:end].any() for start, end, _ in spans)
+
+
+def enumerate_all(tags: TagSet, scores: np.ndarray, letters: np.ndarray) -> tuple[list[tuple[int, int, str]], dict]:
     """The spans of the best sequence, and the probability of every span, by brute force."""
     weights = {
         path: float(np.exp(sum(scores[t, tag] for t, tag in enumerate(path))))
         for path in itertools.product(range(len(tags)), repeat=len(scores))
-        if well_formed(tags, path)
+        if well_formed(tags, path) and lettered(tags.decode(path), letters)
     }
     total = sum(weights.values())
     spans: dict[tuple[int, int, str], float] = {}
@@ -50,8 +54,21 @@ def random_scores(seed: int, words: int, tags: TagSet = TAGS, spread: float = 2.
 @pytest.mark.parametrize("seed", range(6))
 def test_best_spans_and_their_probabilities_are_those_of_the_enumeration(words: int, seed: int) -> None:
     scores = random_scores(seed, words)
-    best, probabilities = enumerate_all(TAGS, scores)
+    best, probabilities = enumerate_all(TAGS, scores, np.ones(words, dtype=bool))
     [found] = decode_batch(TAGS, [scores])
+    assert [span[:3] for span in found] == best
+    for start, end, label, probability in found:
+        assert probability == pytest.approx(probabilities[start, end, label], rel=1e-6)
+
+
+@pytest.mark.parametrize("letters", itertools.product((False, True), repeat=4))
+@pytest.mark.parametrize("seed", range(4))
+def test_every_span_holds_a_letter(letters: tuple[bool, ...], seed: int) -> None:
+    scores, flags = random_scores(seed, 4), np.array(letters)
+    scores[:, 0] -= 4  # few words outside of spans
+    best, probabilities = enumerate_all(TAGS, scores, flags)
+    # In a batch with a longer sentence, so that it is padded.
+    found, _ = decode_batch(TAGS, [scores, random_scores(seed, 7)], [flags, np.zeros(7, dtype=bool)])
     assert [span[:3] for span in found] == best
     for start, end, label, probability in found:
         assert probability == pytest.approx(probabilities[start, end, label], rel=1e-6)
@@ -107,14 +124,6 @@ def test_512_labels_need_no_table_of_transitions() -> None:
 
 
 class TestTagSet:
-    def test_where_a_sentence_may_begin_and_end(self) -> None:
-        assert [name for name, first in zip(TAGS.tags, TAGS.starts, strict=True) if first] == [
-            name for name in TAGS.tags if follows("O", name)
-        ]
-        assert [name for name, last in zip(TAGS.tags, TAGS.ends, strict=True) if last] == [
-            name for name in TAGS.tags if follows(name, "O")
-        ]
-
     @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), st.sampled_from(TAGS.labels)), max_size=6))
     def test_encode_then_decode_is_the_identity(self, pieces: list[tuple[int, int, str]]) -> None:
         spans, position = [], 0

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 
 from retrieveall.config import ModelConfig, TaggingConfig
-from retrieveall.data import to_word_spans
+from retrieveall.data import has_letter, may_be_edge, to_word_spans
 from retrieveall.decoders.base import Gold, Reading, Span, Target
-from retrieveall.decoders.tagging.lattice import decode_batch
+from retrieveall.decoders.tagging.lattice import IMPOSSIBLE, decode_batch
 from retrieveall.decoders.tagging.tags import TagSet
 from retrieveall.engines.base import Engine, Failure, ScoreRequest, Scores
 from retrieveall.prompts import Prompt
 from retrieveall.stages import Window
 from retrieveall.tokens import EncodedInput, TokenCodec, choose_tag_tokens, encode_input, tag_token_ids
-from retrieveall.types import Route
+from retrieveall.types import Route, Word
 
 __all__ = ["TaggingDecoder"]
 
@@ -53,15 +55,33 @@ class TaggingDecoder:
         scores = self.scores(engine, windows, prompts, routes)
         results: list[Reading | Failure] = [each if isinstance(each, Failure) else Reading() for each in scores]
         stretches = _stretches(windows, scores)
-        rows = [np.concatenate([_kept(window, own) for _, window, own in stretch]) for stretch in stretches]
-        for stretch, spans in zip(stretches, decode_batch(self.tags, rows), strict=True):
-            words = [word for _, window, _ in stretch for word in window.words[slice(*window.keep)]]
-            found = [Span(words[first].start, words[last - 1].end, label, p) for first, last, label, p in spans]
-            starts = [span.start for span in found]
+        # No entity crosses a border, so the words between two borders are decoded alone: probabilities remain exact.
+        units = [(number, *unit) for number, stretch in enumerate(stretches) for unit in _units(stretch)]
+        decoded = decode_batch(
+            self.tags,
+            [self._masked(words, rows) for _, words, rows in units],
+            [np.array([has_letter(word) for word in words], dtype=np.bool_) for _, words, _ in units],
+        )
+        found: list[list[Span]] = [[] for _ in stretches]
+        for (number, words, _), spans in zip(units, decoded, strict=True):
+            found[number] += [
+                Span(words[first].start, words[last - 1].end, label, p) for first, last, label, p in spans
+            ]
+        for stretch, own in zip(stretches, found, strict=True):
+            starts = [span.start for span in own]
             for i, window, _ in stretch:
                 first, last = (bisect_left(starts, bound) for bound in window.kept_span)
-                results[i] = Reading(tuple(found[first:last]))
+                results[i] = Reading(tuple(own[first:last]))
         return results
+
+    def _masked(self, words: Sequence[Word], rows: Scores) -> Scores:
+        """The scores without tags at which a word would begin or end an entity and may not."""
+        barred = [number for number, word in enumerate(words) if not may_be_edge(word)]
+        if not barred:
+            return rows
+        rows = rows.copy()
+        rows[np.array(barred)[:, None], np.flatnonzero(self.tags.edges)] = IMPOSSIBLE
+        return rows
 
     def scores(
         self, engine: Engine, windows: Sequence[Window], prompts: Sequence[Prompt], routes: Sequence[Route]
@@ -71,16 +91,19 @@ class TaggingDecoder:
         return [rows if isinstance(rows, Failure) else self._log_probs(rows) for rows in scored]
 
     def target(self, window: Window, prompt: Prompt, gold: Gold) -> Target:
-        """The gold tags of the window's kept words, without those of entities cut by the window."""
+        """The gold tags of the window's kept words, without those of entities that it cannot read.
+
+        These are entities cut by the window, and those that cannot be (``Window.allows``).
+        """
         encoded = self._encode(window, prompt)
         end = window.offset + len(window.text)
         spans = to_word_spans(window.words, gold)
         tags = self.tags.encode(spans, len(window.words))
         learnt = list(range(*window.keep))
         cut = [entity for entity in gold if entity.start < window.offset or entity.end > end]
-        if cut:
-            hidden = {word for first, last, _ in to_word_spans(window.words, cut) for word in range(first, last)}
-            learnt = [word for word in learnt if word not in hidden]
+        unread = to_word_spans(window.words, cut) + [each for each in spans if not window.allows(each[0], each[1])]
+        hidden = {word for first, last, _ in unread for word in range(first, last)}
+        learnt = [word for word in range(*window.keep) if word not in hidden]
         return Target(
             encoded.ids,
             [encoded.tag_positions[word] for word in learnt],
@@ -107,9 +130,13 @@ class TaggingDecoder:
         return result
 
 
-def _stretches(windows: Sequence[Window], scores: Sequence[Scores | Failure]) -> list[list[tuple[int, Window, Scores]]]:
-    """Runs of overlapping windows, in text order, with numbers and scores; a failed window ends a run."""
-    stretches: list[list[tuple[int, Window, Scores]]] = []
+_Stretch: TypeAlias = list[tuple[int, Window, Scores]]
+"""Overlapping windows of one text, in order, with their numbers and scores."""
+
+
+def _stretches(windows: Sequence[Window], scores: Sequence[Scores | Failure]) -> list[_Stretch]:
+    """Runs of overlapping windows, in text order; a failed window ends a run."""
+    stretches: list[_Stretch] = []
     before: Window | None = None
     for i in sorted(range(len(windows)), key=lambda i: (windows[i].document, windows[i].kept_span)):
         window, rows = windows[i], scores[i]
@@ -123,9 +150,18 @@ def _stretches(windows: Sequence[Window], scores: Sequence[Scores | Failure]) ->
     return stretches
 
 
-def _kept(window: Window, rows: Scores) -> Scores:
-    first, last = window.keep
-    return rows[first:last]
+def _units(stretch: _Stretch) -> Iterator[tuple[Sequence[Word], Scores]]:
+    """The kept words of a stretch and their scores, split at borders."""
+    words: list[Word] = []
+    bounds = [0]
+    for _, window, _ in stretch:
+        first, last = window.keep
+        bounds += [len(words) + border - first for border in window.borders if first <= border < last]
+        words += window.words[first:last]
+    rows = np.concatenate([rows[slice(*window.keep)] for _, window, rows in stretch])
+    for start, end in pairwise([*bounds, len(words)]):
+        if start < end:
+            yield words[start:end], rows[start:end]
 
 
 def _settings(config: ModelConfig) -> TaggingConfig:

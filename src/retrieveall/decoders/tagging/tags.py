@@ -43,14 +43,9 @@ class TagSet:
         return np.arange(len(self.labels), dtype=np.int64) * 4 + 1 + _POSITIONS.index(position)
 
     @cached_property
-    def starts(self) -> npt.NDArray[np.bool_]:
-        """bool [tags]: tags that may begin a sentence."""
-        return np.array([tag[0] in "OBS" for tag in self.tags])
-
-    @cached_property
-    def ends(self) -> npt.NDArray[np.bool_]:
-        """bool [tags]: tags that may end a sentence."""
-        return np.array([tag[0] in "OES" for tag in self.tags])
+    def edges(self) -> npt.NDArray[np.bool_]:
+        """bool [tags]: tags of a word that begins or ends a span."""
+        return np.array([tag[0] in "BES" for tag in self.tags])
 
     def encode(self, spans: Iterable[tuple[int, int, str]], length: int) -> list[int]:
         """Tag indices of ``length`` words for (start, end, label) word spans, end exclusive.

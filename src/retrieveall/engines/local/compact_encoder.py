@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retrieveall.engines.local.packed import is_packed, read_packed
+from retrieveall.engines.local.four_bits import FourBitEmbedding, unpack
+from retrieveall.engines.local.packed import FourBits, is_packed, read_stored
 from retrieveall.storage import read_json
 
 __all__ = ["CompactBert", "load_compact_encoder"]
@@ -23,6 +24,7 @@ __all__ = ["CompactBert", "load_compact_encoder"]
 _LARGEST = 400_000_000
 """Maximum bytes of weights for which this implementation is used."""
 
+_TABLE = "embeddings.word_embeddings.weight"
 _UNUSED = ("pooler.", "embeddings.position_ids")  # the latter in files of old versions of transformers
 
 
@@ -59,7 +61,7 @@ def _plain_shape(config: dict[str, Any]) -> _Shape | None:
     return _Shape(**{name: config[name] for name in _Shape.__dataclass_fields__})
 
 
-def _fits(shape: _Shape, state: dict[str, Tensor]) -> bool:
+def _fits(shape: _Shape, state: dict[str, tuple[int, ...]]) -> bool:
     """Whether the sizes are those of the weights, before a model of these sizes is made."""
     sizes = [getattr(shape, name) for name in _Shape.__dataclass_fields__ if name != "layer_norm_eps"]
     if not all(type(size) is int and size > 0 for size in sizes) or type(shape.layer_norm_eps) is not float:
@@ -67,14 +69,14 @@ def _fits(shape: _Shape, state: dict[str, Tensor]) -> bool:
     if shape.hidden_size % shape.num_attention_heads:
         return False
     rows = {
-        "embeddings.word_embeddings.weight": shape.vocab_size,
+        _TABLE: shape.vocab_size,
         "embeddings.position_embeddings.weight": shape.max_position_embeddings,
         "embeddings.token_type_embeddings.weight": shape.type_vocab_size,
         "encoder.layer.0.intermediate.dense.weight": shape.intermediate_size,
     }
     layers = {name.split(".")[2] for name in state if name.startswith("encoder.layer.")}
     return len(layers) == shape.num_hidden_layers and all(
-        name in state and state[name].shape == (size, shape.hidden_size) for name, size in rows.items()
+        name in state and state[name] == (size, shape.hidden_size) for name, size in rows.items()
     )
 
 
@@ -89,7 +91,9 @@ class _Embeddings(nn.Module):
         super().__init__()
         # Random numbers for a table of this size would take half a second, and are overwritten.
         table = torch.empty(shape.vocab_size, shape.hidden_size)
-        self.word_embeddings = nn.Embedding(shape.vocab_size, shape.hidden_size, _weight=table)
+        self.word_embeddings: nn.Embedding | FourBitEmbedding = nn.Embedding(
+            shape.vocab_size, shape.hidden_size, _weight=table
+        )
         self.position_embeddings = nn.Embedding(shape.max_position_embeddings, shape.hidden_size)
         self.token_type_embeddings = nn.Embedding(shape.type_vocab_size, shape.hidden_size)
         self.LayerNorm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
@@ -187,7 +191,7 @@ class CompactBert(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.embeddings.word_embeddings.weight.dtype
+        return self.embeddings.LayerNorm.weight.dtype
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, use_cache: bool = False) -> SimpleNamespace:
         """States [batch, length, width]; ``attention_mask`` [batch, 1, length, length] is added to attention logits."""
@@ -196,7 +200,7 @@ class CompactBert(nn.Module):
             x = layer(x, attention_mask)
         return SimpleNamespace(last_hidden_state=x)
 
-    def get_input_embeddings(self) -> nn.Embedding:
+    def get_input_embeddings(self) -> nn.Embedding | FourBitEmbedding:
         return self.embeddings.word_embeddings
 
     def get_output_embeddings(self) -> None:
@@ -213,19 +217,31 @@ def load_compact_encoder(folder: Path, dtype: torch.dtype) -> CompactBert | None
     if shape is None or (weights.is_file() and weights.stat().st_size > _LARGEST):
         return None
     if is_packed(folder):
-        state = {name: tensor.to(dtype) for name, tensor in read_packed(folder).items()}
+        state = read_stored(folder)
     else:
         from safetensors.torch import load_file
 
-        state = {name: tensor.to(dtype) for name, tensor in load_file(str(weights)).items()}
-    state = {name.removeprefix("bert."): tensor for name, tensor in state.items()}
-    state = {name: tensor for name, tensor in state.items() if not name.startswith(_UNUSED)}
-    if not _fits(shape, state):
+        state = dict(load_file(str(weights)))
+    state = {name.removeprefix("bert."): stored for name, stored in state.items()}
+    table = state.get(_TABLE)
+    if isinstance(table, FourBits) and dtype != torch.float32:
+        state[_TABLE] = unpack(*table)
+    tensors = {
+        name: stored.to(dtype)
+        for name, stored in state.items()
+        if not isinstance(stored, FourBits) and not name.startswith(_UNUSED)
+    }
+    embedding = None if _TABLE in tensors or not isinstance(table, FourBits) else FourBitEmbedding(*table)
+    sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if embedding is not None:
+        sizes[_TABLE] = embedding.shape
+    if not _fits(shape, sizes):
         return None
     model = CompactBert(shape)  # not on the meta device, which would import the compiler
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    if {name: tensor.shape for name, tensor in state.items()} != expected:
+    if sizes != {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}:
         return None  # transformers reports the error
-    model.load_state_dict(state, assign=True)
+    if embedding is not None:  # its rows are unpacked when they are looked up
+        model.embeddings.word_embeddings = embedding
+    model.load_state_dict(tensors, assign=True, strict=embedding is None)
     model.requires_grad_(False)
     return model.eval()

@@ -74,7 +74,8 @@ class LocalEngine:
     @property
     def device(self) -> torch.device:
         """The device of the embeddings and so of the inputs."""
-        device: torch.device = output_embedding(self.model).weight.device
+        embedding = output_embedding(self.model)
+        device: torch.device = getattr(embedding, "weight", embedding).device
         return device
 
     @property

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from retrieveall.engines.local.compact import CompactLlama
+from retrieveall.engines.local.four_bits import FourBitEmbedding
 from retrieveall.engines.local.heads import finish_logits
 
 __all__ = ["attention_mask", "output_embedding", "position_offset", "score_tokens"]
@@ -63,8 +64,12 @@ def score_tokens(
         states = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **options).last_hidden_state
         states = states.flatten(0, 1)[positions]
     head = output_embedding(model)
-    rows = slice(None) if candidates is None else candidates
-    logits = states @ head.weight[rows].T
+    if isinstance(head, FourBitEmbedding):
+        assert candidates is not None  # an encoder does not write
+        weight = head.rows(candidates)
+    else:
+        weight = head.weight if candidates is None else head.weight[candidates]
+    logits = states @ weight.T
     if getattr(head, "bias", None) is not None:
-        logits = logits + head.bias[rows]
+        logits = logits + (head.bias if candidates is None else head.bias[candidates])
     return finish_logits(model.config, logits.float())

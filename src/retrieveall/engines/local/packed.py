@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from retrieveall.engines.local.four_bits import BLOCK, pack, unpack
 from retrieveall.errors import ModelFolderError
 
-__all__ = ["PACKED", "is_packed", "read_packed", "write_packed"]
+__all__ = ["PACKED", "FourBits", "is_packed", "read_packed", "read_stored", "write_packed"]
 
 PACKED = "packed.safetensors"
 """The file's name."""
@@ -49,8 +50,27 @@ def write_packed(weights: Mapping[str, Tensor], path: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in stored.items()}, path, {"format": "pt"})
 
 
+class FourBits(NamedTuple):
+    """A matrix as ``four_bits.pack`` returns it."""
+
+    codes: Tensor
+    scales: Tensor
+
+
 def read_packed(folder: Path) -> dict[str, Tensor]:
     """The weights in float32 by name, of a file whose header was checked.
+
+    Raises:
+        ModelFolderError: as ``read_stored``.
+    """
+    return {
+        name: unpack(*stored) if isinstance(stored, FourBits) else stored
+        for name, stored in read_stored(folder).items()
+    }
+
+
+def read_stored(folder: Path) -> dict[str, Tensor | FourBits]:
+    """As ``read_packed``, but what has four bits a number stays as it is.
 
     Raises:
         ModelFolderError: codes of another type or without scales that fit them, a weight that is there twice, NaN or
@@ -60,7 +80,7 @@ def read_packed(folder: Path) -> dict[str, Tensor]:
 
     path = folder / PACKED
     stored = load_file(path)
-    weights: dict[str, Tensor] = {}
+    weights: dict[str, Tensor | FourBits] = {}
     for name, tensor in stored.items():
         if name.endswith(_SCALES):
             continue
@@ -74,7 +94,7 @@ def read_packed(folder: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _scaled(path: Path, name: str, codes: Tensor, scales: Tensor | None) -> Tensor:
+def _scaled(path: Path, name: str, codes: Tensor, scales: Tensor | None) -> Tensor | FourBits:
     """The weight of codes and scales.
 
     Raises:
@@ -92,8 +112,8 @@ def _scaled(path: Path, name: str, codes: Tensor, scales: Tensor | None) -> Tens
     if scales is None or tuple(scales.shape) != expected or not scales.is_floating_point():
         found = "none" if scales is None else f"{_plain(scales.dtype)} {tuple(scales.shape)}"
         raise ModelFolderError(f"{path}: expected scales {expected} for {name}, got {found}; get the model again")
-    scales = _finite(path, f"the scales of {name}", scales)
-    return unpack(codes, scales) if four else codes.float() * scales[:, None]
+    wide = _finite(path, f"the scales of {name}", scales)
+    return FourBits(codes, scales) if four else codes.float() * wide[:, None]
 
 
 def _finite(path: Path, name: str, tensor: Tensor) -> Tensor:
