@@ -30,7 +30,9 @@ def corpora(tmp_path: Path) -> Corpora:
 
 
 def limits(**of: int) -> CorpusSettings:
-    return CorpusSettings(panx={"others": 5, "ko": 3}, running=4, of={f"en/{key}": n for key, n in of.items()}, validation=4)
+    return CorpusSettings(
+        panx={"others": 5, "ko": 3}, running=4, of={f"en/{key}": n for key, n in of.items()}, validation=4
+    )
 
 
 def test_ids_tell_the_corpora_of_a_language_apart(corpora: Corpora) -> None:
@@ -65,9 +67,7 @@ def test_what_is_trained_on_is_in_the_pool_by_its_id(corpora: Corpora) -> None:
         assert all(sentence.text[entity.start : entity.end] == entity.text for entity in sentence.entities)
 
 
-@pytest.mark.parametrize(
-    ("size", "panx", "running"), [(4, 4, 4), (6, 6, 6), (10, 6, 10), (100, 6, 10), (1, 1, 0)]
-)
+@pytest.mark.parametrize(("size", "panx", "running"), [(4, 4, 4), (6, 6, 6), (10, 6, 10), (100, 6, 10), (1, 1, 0)])
 def test_validation_takes_both_kinds_in_turn(corpora: Corpora, size: int, panx: int, running: int) -> None:
     found = [sentence.id.split(":")[0] for sentence in corpora.validation("en", size)]
     assert [found.count("panx"), len(found) - found.count("panx")] == [panx, running]
@@ -78,14 +78,23 @@ def test_validation_takes_both_kinds_in_turn(corpora: Corpora, size: int, panx: 
 
 
 def test_korean_names_end_before_their_particles_everywhere(corpora: Corpora) -> None:
-    for sentences in (corpora.pool("ko"), corpora.validation("ko", 3), corpora.train("ko", limits(), random.Random(1))[0]):
+    for sentences in (
+        corpora.pool("ko"),
+        corpora.validation("ko", 3),
+        corpora.train("ko", limits(), random.Random(1))[0],
+    ):
         assert {entity.text for sentence in sentences for entity in sentence.entities} == {"부산"}
         assert all("부산에서" in sentence.text for sentence in sentences)
 
 
 def test_the_key_is_that_of_all_files(corpora: Corpora) -> None:
     def again(**changes: object) -> str:
-        settings = {"panx": corpora.panx, "running": corpora.running, "languages": ("en", "ko"), "limit": None} | changes
+        settings = {
+            "panx": corpora.panx,
+            "running": corpora.running,
+            "languages": ("en", "ko"),
+            "limit": None,
+        } | changes
         return Corpora(**settings).key  # type: ignore[arg-type]
 
     first = again()

@@ -67,7 +67,26 @@ def test_a_particle_fits_the_sound_before_it(mention: str, fits: bool) -> None:
 
 def test_a_name_is_a_beginning_of_its_mention_whatever_that_is() -> None:
     rng = random.Random(1)
-    pieces = ["서울", "은", "는", "에서", "으로", "씨", "님", "도", "(", ")", ".", " ", "York", "'", "《", "이", "Ⅱ", "東"]
+    pieces = [
+        "서울",
+        "은",
+        "는",
+        "에서",
+        "으로",
+        "씨",
+        "님",
+        "도",
+        "(",
+        ")",
+        ".",
+        " ",
+        "York",
+        "'",
+        "《",
+        "이",
+        "Ⅱ",
+        "東",
+    ]
     particles = counted(서울=3, 서울도=1)
     for _ in range(3000):
         mention = "".join(rng.choices(pieces, k=rng.randint(1, 6))).strip()

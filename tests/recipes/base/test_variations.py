@@ -50,7 +50,7 @@ def nameless(language: str) -> Sentence:
 
 
 def settings(**shares: float) -> Any:
-    return VariationSettings(**{name: 0.0 for name in SHARES} | shares)
+    return VariationSettings(**dict.fromkeys(SHARES, 0.0) | shares)
 
 
 def writer(language: str, seed: int, **shares: float) -> Writer:
