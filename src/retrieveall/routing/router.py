@@ -15,6 +15,7 @@ from retrieveall.types import LanguageMatch, Route
 __all__ = ["Router"]
 
 _NEAREST = 0.05  # added to a distance, so that a copy of the text in one language does not silence the letters
+_LEAST_VOTE = 0.005  # of all votes; less is none
 _FOREIGN = 0.8  # share of letters in other scripts up to which a text may be in a language
 
 
@@ -26,7 +27,7 @@ class Router:
         L - d/2 * log(1.05 - s) - log(n)
 
     with L the log-probability of the text's letters under its character model, s the similarity of its nearest
-    sentence and n its number of different sentences. Its share of the vote is ``softmax(score / temperature)``.
+    sentence and n its number of different sentences. Its vote is its share of ``softmax(score / temperature)``.
 
     The terms after L are the logarithm of a density that is estimated from one neighbour in d dimensions (Loftsgaarden
     and Quesenberry 1965). Among n sentences the nearest is at a distance of about ``n ** (-1/d)``, and ``log(n)`` takes
@@ -75,8 +76,8 @@ class Router:
         """Vote share by language, largest first; empty without matches."""
         scores = {name: self._score(match) / self.config.temperature for name, match in matches.items()}
         best = max(scores.values(), default=0.0)
-        votes = {name: math.exp(score - best) for name, score in scores.items()}
-        return _normalised({name: vote for name, vote in votes.items() if vote > 0})
+        votes = _normalised({name: math.exp(score - best) for name, score in scores.items()})
+        return _normalised({name: vote for name, vote in votes.items() if vote >= _LEAST_VOTE})
 
     def _score(self, match: LanguageMatch) -> float:
         if not self.config.dimension:
