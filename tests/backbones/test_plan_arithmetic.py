@@ -33,7 +33,7 @@ LABELS = tuple(LabelConfig(name=name) for name in ("PER", "ORG", "LOC"))
 
 def wide(architecture: str) -> Any:
     """Wide enough that what a layer keeps is more than what attention's masks and scalars take."""
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
     sizes: dict[str, Any] = {
         "vocab_size": 64,
@@ -45,6 +45,9 @@ def wide(architecture: str) -> Any:
         "attn_implementation": "sdpa",
     }
     torch.manual_seed(0)
+    if architecture in ("bert", "xlm-roberta"):
+        encoder = AutoModel.from_config(AutoConfig.for_model(architecture, **sizes), add_pooling_layer=False)
+        return encoder.requires_grad_(False).eval()  # as while adapters are trained
     if architecture == "llama":
         return LlamaForCausalLM(LlamaConfig(**sizes))
     return Qwen2ForCausalLM(Qwen2Config(**sizes))
@@ -72,7 +75,7 @@ def kept_bytes(model: Any, bank: AdapterBank, checkpointing: bool) -> int:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "bert", "xlm-roberta"])
 def test_activations_are_what_torch_keeps(architecture: str, dropout: float, tmp_path: Path) -> None:
     model = wide(architecture)
     model.config.save_pretrained(tmp_path)
@@ -83,6 +86,18 @@ def test_activations_are_what_torch_keeps(architecture: str, dropout: float, tmp
     kept = kept_bytes(model, bank, checkpointing=False)
     planned = activation_bytes(shape, lora, tokens=96, width=4, checkpointing=False)
     assert planned == pytest.approx(kept, rel=0.2)
+
+
+@pytest.mark.parametrize("targets", [("query",), ("query", "value"), ("dense",)])
+def test_adapters_on_some_layers_of_an_encoder_keep_less(targets: tuple[str, ...]) -> None:
+    model = wide("bert")
+    shape = Architecture.from_config(model.config.to_dict(), "bert")
+    lora = LoraSettings(rank=4, dropout=0.0, target_modules=targets)
+    bank = AdapterBank.attach(model)
+    bank.trainable(["de"], lora, seed=0)
+    planned = activation_bytes(shape, lora, tokens=96, width=4, checkpointing=False)
+    assert planned == pytest.approx(kept_bytes(model, bank, checkpointing=False), rel=0.25)
+    assert planned < activation_bytes(shape, LoraSettings(rank=4), tokens=96, width=4, checkpointing=False)
 
 
 def test_checkpointing_keeps_the_inputs_of_the_layers(tmp_path: Path) -> None:
@@ -217,6 +232,25 @@ def test_writing_costs_more_than_tags() -> None:
     assert answers.sentences_per_second < tags.sentences_per_second
     assert answers.training.logits > 1000 * tags.training.logits
     assert answers.inference.cache_per_row > 0 == tags.inference.cache_per_row
+
+
+def test_an_encoder_sees_every_token_once() -> None:
+    """One copy of the text, all of it seen by every token; nothing is written."""
+    preset = find_preset("xlm-roberta-base")
+    assert preset is not None
+    chosen, training = preset.model_config_for("tagging", LABELS), preset.training_config("tagging")
+    corpus, architecture = {"en": sentences(400)}, preset.architecture
+    found = make_plan(chosen, architecture, training, corpus, gpu=find_gpu("a100"))
+    counted = row_tokens(corpus["en"], chosen, EstimatedCounter())
+    twice = chosen.model_copy(update={"decoder": TaggingConfig(attention="repeat")})
+    repeated = row_tokens(corpus["en"], twice, EstimatedCounter())
+    assert repeated.mean - counted.mean > counted.text
+    assert (found.inference.cache_per_row, found.row_length) == (0, 256)
+    assert found.tokens_per_epoch == round(400 * counted.mean)
+    # 4 N without checkpointing, 6 for adapters; in attention 2 products of the width a token of the row, 3 times.
+    adapters = found.adapter_parameters
+    per_token = 4 * architecture.linear_parameters() + 6 * adapters + 12 * 12 * 768 * counted.mean
+    assert found.flops_per_epoch == pytest.approx(400 * counted.mean * per_token)
 
 
 def test_four_bits_are_a_quarter_of_the_layers() -> None:

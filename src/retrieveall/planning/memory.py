@@ -89,22 +89,23 @@ def _kept_by_layer(architecture: Architecture, width: int) -> int:
 
 
 def _kept_by_encoder_layer(architecture: Architecture, width: int) -> int:
-    """Bytes a token that an encoder layer keeps: its norms are one fused operation, and it has no gate."""
-    hidden, inner = architecture.hidden_size, architecture.intermediate_size
-    norms = 2 * hidden * (4 + width)  # each: input in float32, output
+    """Bytes a token that an encoder layer keeps; what its norms and its activation function give, adapters keep."""
+    hidden = architecture.hidden_size
+    norms = 2 * hidden * 4  # the input of each in float32
     attention = 4 * hidden * width  # queries, keys, values, output
-    return norms + attention + 2 * inner * width  # before and after the activation function
+    return norms + attention + architecture.intermediate_size * width  # the input of the activation function
 
 
 def _kept_by_adapters(architecture: Architecture, lora: LoraSettings, width: int) -> int:
     """Bytes a token that the adapters of one layer keep."""
     targets, kept = architecture.targeted(lora.target_modules), 0
+    own_input = width if architecture.is_encoder else 0  # a decoder layer keeps it itself
     names = [*architecture.linears()]
     feed_forward = [[names[4]], [names[5]]] if architecture.is_encoder else [names[4:6], [names[6]]]
     for same_input in (names[:3], [names[3]], *feed_forward):
         used = [targets[name] for name in same_input if name in targets]
         if used:
-            dropped = width + 1 if lora.dropout else 0  # the input after dropout, and the mask
+            dropped = width + 1 if lora.dropout else own_input  # the input after dropout, and the mask
             kept += used[0][0] * dropped + len(used) * lora.rank * 2 * width
     return kept
 
