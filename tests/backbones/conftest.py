@@ -1,4 +1,4 @@
-"""Tiny backbones with tokenizers of the kinds that Llama-3, Qwen2.5, BERT, RoBERTa and XLM-R come with, built on disk."""
+"""Tiny backbones with tokenizers of the kinds that Llama-3, Qwen2.5, BERT, RoBERTa and XLM-R come with, on disk."""
 
 from __future__ import annotations
 
@@ -144,8 +144,8 @@ def encoder_of_kind(
 
 
 def _encoder(kind: str, texts: list[str], folder: Path) -> Path:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
     named = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if kind == "bert" else (

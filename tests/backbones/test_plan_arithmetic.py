@@ -46,6 +46,7 @@ def wide(architecture: str) -> Any:
     }
     torch.manual_seed(0)
     if architecture in ("bert", "xlm-roberta"):
+        del sizes["num_key_value_heads"]
         encoder = AutoModel.from_config(AutoConfig.for_model(architecture, **sizes), add_pooling_layer=False)
         return encoder.requires_grad_(False).eval()  # as while adapters are trained
     if architecture == "llama":
@@ -75,7 +76,7 @@ def kept_bytes(model: Any, bank: AdapterBank, checkpointing: bool) -> int:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "bert", "xlm-roberta"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
 def test_activations_are_what_torch_keeps(architecture: str, dropout: float, tmp_path: Path) -> None:
     model = wide(architecture)
     model.config.save_pretrained(tmp_path)
@@ -88,16 +89,29 @@ def test_activations_are_what_torch_keeps(architecture: str, dropout: float, tmp
     assert planned == pytest.approx(kept, rel=0.2)
 
 
-@pytest.mark.parametrize("targets", [("query",), ("query", "value"), ("dense",)])
-def test_adapters_on_some_layers_of_an_encoder_keep_less(targets: tuple[str, ...]) -> None:
-    model = wide("bert")
-    shape = Architecture.from_config(model.config.to_dict(), "bert")
-    lora = LoraSettings(rank=4, dropout=0.0, target_modules=targets)
+@pytest.mark.parametrize(
+    ("architecture", "targets", "dropout"),
+    [
+        ("bert", ("all-linear",), 0.0),
+        ("bert", ("all-linear",), 0.1),
+        ("xlm-roberta", ("all-linear",), 0.0),
+        ("bert", ("query", "value"), 0.0),
+        ("bert", ("dense",), 0.0),
+    ],
+)
+def test_activations_of_an_encoder_are_what_torch_keeps(
+    architecture: str, targets: tuple[str, ...], dropout: float
+) -> None:
+    model = wide(architecture)
+    shape = Architecture.from_config(model.config.to_dict(), architecture)
+    lora = LoraSettings(rank=4, dropout=dropout, target_modules=targets)
     bank = AdapterBank.attach(model)
     bank.trainable(["de"], lora, seed=0)
     planned = activation_bytes(shape, lora, tokens=96, width=4, checkpointing=False)
-    assert planned == pytest.approx(kept_bytes(model, bank, checkpointing=False), rel=0.25)
-    assert planned < activation_bytes(shape, LoraSettings(rank=4), tokens=96, width=4, checkpointing=False)
+    kept = kept_bytes(model, bank, checkpointing=False)
+    if dropout:  # a mask of four bytes on a CPU, of one on a GPU, which is planned for
+        kept -= 3 * 96 * shape.num_hidden_layers * (3 * shape.hidden_size + shape.intermediate_size)
+    assert planned == pytest.approx(kept, rel=0.15)
 
 
 def test_checkpointing_keeps_the_inputs_of_the_layers(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Presets for common backbones such as ``qwen2.5-7b`` and ``xlm-roberta-base``, as YAML files.
 
 A file holds the architecture (so that a run can be planned without a download), model and training settings, and the
-differences between the decoders; encoders have tagging only. A user's own file of the same form can be given wherever a preset name can.
+differences between the decoders; encoders have tagging only. A user's own file of the same form can be given wherever
+a preset name can.
 """
 
 from __future__ import annotations

@@ -61,9 +61,10 @@ class Architecture(BaseModel):
             ConfigError: an unsupported architecture, or a missing or invalid value.
         """
         kind = raw.get("model_type")
-        if kind not in (*_DECODERS, *_ENCODERS):
+        known = (*_DECODERS, *_ENCODERS)
+        if kind not in known:
             raise ConfigError(
-                f"{where}: expected a model_type among {', '.join((*_DECODERS, *_ENCODERS))} to plan for, got {str(kind)[:40]!r}; "
+                f"{where}: expected a model_type among {', '.join(known)} to plan for, got {str(kind)[:40]!r}; "
                 "measure a short run instead"
             )
         heads, width = raw.get("num_attention_heads"), raw.get("hidden_size")
@@ -161,7 +162,8 @@ class Architecture(BaseModel):
         chosen = self.targeted(targets).values()
         if not chosen:
             raise ConfigError(
-                f"expected lora.target_modules among {', '.join(self.linears())}, got {', '.join(targets)[:80] or 'none'}"
+                f"expected lora.target_modules among {', '.join(self.linears())}, "
+                f"got {', '.join(targets)[:80] or 'none'}"
             )
         return self.num_hidden_layers * rank * sum(fan_in + fan_out for fan_in, fan_out in chosen)
 
