@@ -1,4 +1,4 @@
-"""Tiny backbones with tokenizers of the kinds that Llama-3 and Qwen2.5 come with, built on disk."""
+"""Tiny backbones with tokenizers of the kinds that Llama-3, Qwen2.5, BERT, RoBERTa and XLM-R come with, on disk."""
 
 from __future__ import annotations
 
@@ -124,3 +124,64 @@ def backbone_of_kind(
         return folder
 
     return build
+
+
+@pytest.fixture(scope="session")
+def encoder_of_kind(
+    corpus: dict[str, list[Sentence]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """``encoder_of_kind("bert")``: a folder with a tiny random encoder and a tokenizer of its kind."""
+    built: dict[str, Path] = {}
+
+    def build(kind: str) -> Path:
+        if kind not in built:
+            built[kind] = _encoder(
+                kind, [s.text for own in corpus.values() for s in own], tmp_path_factory.mktemp(kind)
+            )
+        return built[kind]
+
+    return build
+
+
+def _encoder(kind: str, texts: list[str], folder: Path) -> Path:
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+    named = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if kind == "bert" else (
+        "<pad>", "<unk>", "<s>", "</s>", "<mask>"
+    )  # fmt: skip
+    pad, unk, cls, sep, mask = named
+    order = list(named) if kind == "bert" else [cls, pad, sep, unk, mask]  # RoBERTa pads with token 1
+    if kind == "roberta":
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer: Any = trainers.BpeTrainer(
+            vocab_size=500,
+            special_tokens=order,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    else:
+        tokenizer = Tokenizer(models.WordPiece(unk_token=unk) if kind == "bert" else models.Unigram())
+        space = pre_tokenizers.Metaspace(prepend_scheme="always")
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer() if kind == "bert" else space
+        options: dict[str, Any] = {"vocab_size": 400, "special_tokens": order, "show_progress": False}
+        trainer = trainers.WordPieceTrainer(**options) if kind == "bert" else trainers.UnigramTrainer(
+            **options, unk_token=unk
+        )  # fmt: skip
+    letters = ["ABCDEFGHIJKLMNOPQRSTUVWXYZ"[i] for i in range(26)] * 20
+    tokenizer.train_from_iterator([*texts, *letters], trainer)
+    special = {"pad_token": pad, "unk_token": unk, "cls_token": cls, "sep_token": sep, "mask_token": mask}
+    if kind != "bert":
+        special |= {"bos_token": cls, "eos_token": sep}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        kind, vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=290, pad_token_id=tokenizer.token_to_id(pad),
+        initializer_range=0.3, type_vocab_size=2,
+    )  # fmt: skip
+    AutoModel.from_config(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder

@@ -67,6 +67,32 @@ def test_the_whole_cycle(
     assert extract(run, model, HOSTILE, "--language", "en")["route"]["adapters"] == {"en": 1.0}
 
 
+@pytest.mark.slow
+def test_the_whole_cycle_of_an_encoder(
+    run: Run, data: Path, encoder_of_kind: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model, chosen = tmp_path / "model", ["--config", "multilingual-e5-small", "--backbone", encoder_of_kind("bert")]
+    ok(run("train", data, "--out", model, *chosen, *QUICK))
+    settings = load_yaml(ModelConfig, model / "retrieveall.yaml")
+    assert settings.decoder.full_attention
+    assert (settings.prompt.template, settings.prompt.max_tokens, settings.backbone.path) == (
+        "plain.v1",
+        256,
+        "backbone",
+    )
+    more = data.parent / "more" / "en"
+    ok(run("add-language", "en", "--data", more, "--model", model, "--config", "multilingual-e5-small", *QUICK))
+    assert ModelFolder.open(model).languages() == ("de", "en", "zh")
+    for entity in extract(run, model, HOSTILE)["entities"]:
+        assert HOSTILE[entity["start"] : entity["end"]] == entity["text"]
+    found = json.loads(ok(run("plan", model, "--data", model, "--json")).stdout)
+    assert found["count_method"] == "counted by the tokenizer"
+    assert found["backbone_parameters"] < 100_000
+    refused = run("train", data, "--out", tmp_path / "other", *chosen, "--decoder", "generation")
+    assert refused.exit_code == 1
+    assert "--decoder tagging" in refused.stderr
+
+
 def ok(result: Result) -> Result:
     assert result.exit_code == 0, result.output
     return result

@@ -33,7 +33,7 @@ LABELS = tuple(LabelConfig(name=name) for name in ("PER", "ORG", "LOC"))
 
 def wide(architecture: str) -> Any:
     """Wide enough that what a layer keeps is more than what attention's masks and scalars take."""
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
     sizes: dict[str, Any] = {
         "vocab_size": 64,
@@ -45,6 +45,10 @@ def wide(architecture: str) -> Any:
         "attn_implementation": "sdpa",
     }
     torch.manual_seed(0)
+    if architecture in ("bert", "xlm-roberta"):
+        del sizes["num_key_value_heads"]
+        encoder = AutoModel.from_config(AutoConfig.for_model(architecture, **sizes), add_pooling_layer=False)
+        return encoder.requires_grad_(False).eval()  # as while adapters are trained
     if architecture == "llama":
         return LlamaForCausalLM(LlamaConfig(**sizes))
     return Qwen2ForCausalLM(Qwen2Config(**sizes))
@@ -83,6 +87,31 @@ def test_activations_are_what_torch_keeps(architecture: str, dropout: float, tmp
     kept = kept_bytes(model, bank, checkpointing=False)
     planned = activation_bytes(shape, lora, tokens=96, width=4, checkpointing=False)
     assert planned == pytest.approx(kept, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "targets", "dropout"),
+    [
+        ("bert", ("all-linear",), 0.0),
+        ("bert", ("all-linear",), 0.1),
+        ("xlm-roberta", ("all-linear",), 0.0),
+        ("bert", ("query", "value"), 0.0),
+        ("bert", ("dense",), 0.0),
+    ],
+)
+def test_activations_of_an_encoder_are_what_torch_keeps(
+    architecture: str, targets: tuple[str, ...], dropout: float
+) -> None:
+    model = wide(architecture)
+    shape = Architecture.from_config(model.config.to_dict(), architecture)
+    lora = LoraSettings(rank=4, dropout=dropout, target_modules=targets)
+    bank = AdapterBank.attach(model)
+    bank.trainable(["de"], lora, seed=0)
+    planned = activation_bytes(shape, lora, tokens=96, width=4, checkpointing=False)
+    kept = kept_bytes(model, bank, checkpointing=False)
+    if dropout:  # a mask of four bytes on a CPU, of one on a GPU, which is planned for
+        kept -= 3 * 96 * shape.num_hidden_layers * (3 * shape.hidden_size + shape.intermediate_size)
+    assert planned == pytest.approx(kept, rel=0.15)
 
 
 def test_checkpointing_keeps_the_inputs_of_the_layers(tmp_path: Path) -> None:
@@ -217,6 +246,25 @@ def test_writing_costs_more_than_tags() -> None:
     assert answers.sentences_per_second < tags.sentences_per_second
     assert answers.training.logits > 1000 * tags.training.logits
     assert answers.inference.cache_per_row > 0 == tags.inference.cache_per_row
+
+
+def test_an_encoder_sees_every_token_once() -> None:
+    """One copy of the text, all of it seen by every token; nothing is written."""
+    preset = find_preset("xlm-roberta-base")
+    assert preset is not None
+    chosen, training = preset.model_config_for("tagging", LABELS), preset.training_config("tagging")
+    corpus, architecture = {"en": sentences(400)}, preset.architecture
+    found = make_plan(chosen, architecture, training, corpus, gpu=find_gpu("a100"))
+    counted = row_tokens(corpus["en"], chosen, EstimatedCounter())
+    twice = chosen.model_copy(update={"decoder": TaggingConfig(attention="repeat")})
+    repeated = row_tokens(corpus["en"], twice, EstimatedCounter())
+    assert repeated.mean - counted.mean > counted.text
+    assert (found.inference.cache_per_row, found.row_length) == (0, 256)
+    assert found.tokens_per_epoch == round(400 * counted.mean)
+    # 4 N without checkpointing, 6 for adapters; in attention 2 products of the width a token of the row, 3 times.
+    adapters = found.adapter_parameters
+    per_token = 4 * architecture.linear_parameters() + 6 * adapters + 12 * 12 * 768 * counted.mean
+    assert found.flops_per_epoch == pytest.approx(400 * counted.mean * per_token)
 
 
 def test_four_bits_are_a_quarter_of_the_layers() -> None:

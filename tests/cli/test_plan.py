@@ -53,6 +53,32 @@ def test_as_json(run: Run, data: Path) -> None:
     assert (half["adapters"], half["adapter_parameters"]) == (1, found["adapter_parameters"] // 2)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("xlm-roberta-base", 277_453_056),
+        ("xlm-roberta-large", 558_840_832),
+        ("multilingual-e5-small", 117_505_920),
+    ],
+)
+def test_encoders(run: Run, data: Path, name: str, parameters: int) -> None:
+    found = facts(run("plan", name, "--data", data, "--gpu", "a100", "--json"))
+    assert (found["decoder"], found["backbone_parameters"], found["row_length"]) == ("tagging", parameters, 256)
+    assert found["sentences_per_second"]
+    assert "training fits" in run("plan", name, "--gpu", "a100").stdout
+    one_error(run("plan", name, "--decoder", "generation"), "does not write", "tagging")
+    one_error(run("plan", name, "--set", "lora.target_modules=[q_proj]"), "attention.self.query", "q_proj")
+
+
+def test_presets_are_named_in_the_help() -> None:
+    from retrieveall.backbones import preset_names
+    from retrieveall.cli import plan, training_options
+
+    for module in (plan, training_options):
+        text = Path(str(module.__file__)).read_text(encoding="utf-8")
+        assert [name for name in preset_names() if name not in text] == []
+
+
 def test_four_bits_fit_where_sixteen_do_not(run: Run, data: Path) -> None:
     options = ("--data", data, "--gpu", "rtx4090")
     assert "training does not fit" in run("plan", "qwen2.5-14b", *options).stdout

@@ -1,7 +1,8 @@
-"""Presets for common backbones such as ``llama-3-8b`` and ``qwen2.5-7b``, as YAML files.
+"""Presets for common backbones such as ``qwen2.5-7b`` and ``xlm-roberta-base``, as YAML files.
 
 A file holds the architecture (so that a run can be planned without a download), model and training settings, and the
-differences between the two decoders. A user's own file of the same form can be given wherever a preset name can.
+differences between the decoders; encoders have tagging only. A user's own file of the same form can be given wherever
+a preset name can.
 """
 
 from __future__ import annotations
@@ -77,6 +78,11 @@ class Preset(BaseModel):
         return parse_config(TrainingConfig, self.training_settings(kind), self.summary)
 
     def _part(self, kind: DecoderKind) -> _Part:
+        if kind not in self.decoders and self.architecture.is_encoder:
+            raise ConfigError(
+                f"{self.summary}: an encoder does not write, so its decoder is tagging, got {kind}; "
+                "use --decoder tagging, or a causal language model"
+            )
         if kind not in self.decoders:
             raise ConfigError(f"{self.summary}: expected settings under decoders.{kind}, found none; add them")
         return self.decoders[kind]

@@ -28,8 +28,8 @@ def plan(
         str,
         typer.Argument(
             metavar="CONFIG",
-            help="A backbone with settings (llama-3-8b, llama-3-8b-instruct, qwen2.5-7b, qwen2.5-14b), a file like "
-            "those, or a model folder.",
+            help="A backbone with settings (llama-3-8b, llama-3-8b-instruct, qwen2.5-7b, qwen2.5-14b, "
+            "xlm-roberta-base, xlm-roberta-large, multilingual-e5-small), a file like those, or a model folder.",
         ),
     ],
     data: Annotated[

@@ -31,7 +31,7 @@ Config: TypeAlias = Annotated[
         "-c",
         metavar="FILE|NAME",
         help="The training settings as YAML, or those of a backbone: llama-3-8b, llama-3-8b-instruct, qwen2.5-7b, "
-        "qwen2.5-14b.",
+        "qwen2.5-14b, xlm-roberta-base, xlm-roberta-large, multilingual-e5-small.",
     ),
 ]
 Decoder: TypeAlias = Annotated[

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from retrieveall.backbones import Architecture
-from retrieveall.config import ALL_LINEAR, BackboneConfig, LoraSettings
+from retrieveall.config import BackboneConfig, LoraSettings
 
 __all__ = ["InferenceMemory", "TrainingMemory", "activation_bytes", "inference_memory", "training_memory"]
 
@@ -63,27 +63,51 @@ def activation_bytes(
 ) -> int:
     """Bytes kept for the backward pass of ``tokens`` tokens; ``width``: bytes per number outside norms.
 
-    Frozen linear layers do not keep their input; norms, rotary embeddings, attention, the gate and adapters do. Tested
+    Frozen linear layers do not keep their input; norms, attention, activation functions and adapters do. Tested
     against torch in tests/backbones/test_plan_arithmetic.py.
     """
-    hidden, inner = architecture.hidden_size, architecture.intermediate_size
-    linears = architecture.linears()
+    layer = (
+        _kept_by_encoder_layer(architecture, width) if architecture.is_encoder else _kept_by_layer(architecture, width)
+    )
+    layer += _kept_by_adapters(architecture, lora, width)
+    if not checkpointing:
+        return tokens * layer * architecture.num_hidden_layers
+    kept = (
+        architecture.hidden_size * width * architecture.num_hidden_layers
+    )  # the input of every layer; then one layer at a time
+    return tokens * (kept + layer)
+
+
+def _kept_by_layer(architecture: Architecture, width: int) -> int:
+    """Bytes a token that a decoder layer keeps."""
+    hidden, inner, linears = architecture.hidden_size, architecture.intermediate_size, architecture.linears()
     queries, keys = linears["q_proj"][1], linears["k_proj"][1]
     norms = 2 * hidden * (4 + 4 + width)  # each: input and normalised states in float32, output
     attention = (3 * queries + 3 * keys) * width  # rotated queries and keys, values, output; their products
     gate = 4 * inner * width  # gate, its activation, up, their product
-    adapters = 0
-    targets = {name: shape for name, shape in linears.items() if {name, ALL_LINEAR} & {*lora.target_modules}}
-    for inputs in (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",)):
-        used = [targets[name] for name in inputs if name in targets]
+    return norms + attention + gate
+
+
+def _kept_by_encoder_layer(architecture: Architecture, width: int) -> int:
+    """Bytes a token that an encoder layer keeps; what its norms and its activation function give, adapters keep."""
+    hidden = architecture.hidden_size
+    norms = 2 * hidden * 4  # the input of each in float32
+    attention = 4 * hidden * width  # queries, keys, values, output
+    return norms + attention + architecture.intermediate_size * width  # the input of the activation function
+
+
+def _kept_by_adapters(architecture: Architecture, lora: LoraSettings, width: int) -> int:
+    """Bytes a token that the adapters of one layer keep."""
+    targets, kept = architecture.targeted(lora.target_modules), 0
+    own_input = width if architecture.is_encoder else 0  # a decoder layer keeps it itself
+    names = [*architecture.linears()]
+    feed_forward = [[names[4]], [names[5]]] if architecture.is_encoder else [names[4:6], [names[6]]]
+    for same_input in (names[:3], [names[3]], *feed_forward):
+        used = [targets[name] for name in same_input if name in targets]
         if used:
-            dropped = width + 1 if lora.dropout else 0  # the input after dropout, and the mask
-            adapters += used[0][0] * dropped + len(used) * lora.rank * 2 * width
-    layer = norms + attention + gate + adapters
-    if not checkpointing:
-        return tokens * layer * architecture.num_hidden_layers
-    kept = hidden * width * architecture.num_hidden_layers  # the input of every layer; then one layer at a time
-    return tokens * (kept + layer)
+            dropped = width + 1 if lora.dropout else own_input  # the input after dropout, and the mask
+            kept += used[0][0] * dropped + len(used) * lora.rank * 2 * width
+    return kept
 
 
 def training_memory(
@@ -140,7 +164,8 @@ def inference_memory(
 ) -> InferenceMemory:
     """Memory of a batch of ``rows`` rows of ``row_tokens`` tokens, with ``batch_tokens`` in one forward pass."""
     wide = _BYTES[backbone.dtype]
-    working = batch_tokens * (4 * architecture.hidden_size + 3 * architecture.intermediate_size) * wide
+    inner = (2 if architecture.is_encoder else 3) * architecture.intermediate_size  # a decoder's has a gate beside it
+    working = batch_tokens * (4 * architecture.hidden_size + inner) * wide
     if writes:
         working += rows * architecture.vocab_size * 4 * 2  # logits of the next token, and a masked copy
     return InferenceMemory(

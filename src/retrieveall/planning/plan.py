@@ -134,7 +134,7 @@ def make_plan(
     if gpu is not None:
         facts |= {"gpu": gpu, "utilisation": utilisation}
     if rows:
-        facts |= _corpus_facts(architecture, training, rows, counter, packed)
+        facts |= _corpus_facts(architecture, config, training, rows, counter)
         if gpu is not None:
             facts |= _times(architecture, facts, training, rows, gpu, utilisation)
     return Plan(**facts)
@@ -155,15 +155,19 @@ def _rows(language: str, sentences: Sequence[Sentence], config: ModelConfig, cou
 
 def _corpus_facts(
     architecture: Architecture,
+    config: ModelConfig,
     training: TrainingConfig,
     rows: LanguageTokens,
     counter: TokenCounter,
-    packed: int | None,
 ) -> dict[str, Any]:
+    packed = _packed_length(config, training)
     batch = training.batch_size * training.gradient_accumulation
     tokens = round(sum(each.sentences * each.mean for each in rows.values()))
     sentences = sum(each.sentences for each in rows.values())
-    operations = sum(each.sentences * _training_operations(architecture, training, each) for each in rows.values())
+    full = config.decoder.full_attention
+    operations = sum(
+        each.sentences * _training_operations(architecture, training, each, full=full) for each in rows.values()
+    )
     return {
         "count_method": counter.method,
         "languages": dict(rows),
@@ -173,16 +177,18 @@ def _corpus_facts(
     }
 
 
-def _training_operations(architecture: Architecture, training: TrainingConfig, row: RowTokens) -> float:
+def _training_operations(architecture: Architecture, training: TrainingConfig, row: RowTokens, *, full: bool) -> float:
     """FLOPs of one row: per token, a frozen weight costs 2 forward and 2 backward, a trained one 6 in total.
 
-    Checkpointing adds a forward pass through the layers. In attention every token meets half of the others.
+    Checkpointing adds a forward pass through the layers. In causal attention a token meets half of the others, in
+    ``full`` attention all.
     """
     passes = 3 if training.gradient_checkpointing else 2
     adapter = architecture.adapter_parameters(training.lora.rank, training.lora.target_modules)
     per_token = 2 * passes * architecture.linear_parameters() + (6 if passes == 2 else 8) * adapter
     queries = architecture.num_attention_heads * architecture.head_dim
-    attention = (passes + 1) * 2 * architecture.num_hidden_layers * queries * row.mean  # backward costs twice forward
+    met = row.mean if full else row.mean / 2
+    attention = (passes + 1) * 4 * architecture.num_hidden_layers * queries * met  # backward costs twice forward
     head = 4 * architecture.hidden_size * architecture.vocab_size * row.answer
     return row.mean * (per_token + attention) + head
 
