@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: run test check lint types imports docs model results clean help
+.PHONY: run test check lint types imports docs base model results clean help
 
 help:  ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -48,7 +48,12 @@ $(VENV)/.installed-model: $(VENV)/.installed-dev
 	$(PIP) install -c constraints.txt -e '.[train,model]'
 	@touch $@
 
-model: $(VENV)/.installed-model  ## Build the small model from the corpora, resumable: make model PANX=DIR LMTEXT=DIR
+BACKBONE ?= intfloat/multilingual-e5-small
+base: $(VENV)/.installed-model  ## Build base, resumable: make base PANX=DIR RUNNING=DIR LMTEXT=DIR [BACKBONE=DIR]
+	$(BIN)/python -m recipes.build base --panx "$(PANX)" --running "$(RUNNING)" --lmtext "$(LMTEXT)" \
+	  --backbone "$(BACKBONE)" --out runs/base
+
+model: $(VENV)/.installed-model  ## Build mini from the corpora, resumable: make model PANX=DIR LMTEXT=DIR
 	$(BIN)/python -m recipes.build mini --panx "$(PANX)" --lmtext "$(LMTEXT)" --out runs/mini
 
 results: $(VENV)/.installed-dev  ## Measure the shipped model on PAN-X test and write the tables anew: make results PANX=DIR

@@ -48,7 +48,7 @@ def describe(known: KnownEntity) -> str:
 
 def main() -> None:
     console = Console(highlight=False)
-    model = RetrieveAll.from_pretrained("mini")
+    model = RetrieveAll.from_pretrained("base")
     for prediction in model.predict(SENTENCES):
         show(console, prediction)
 

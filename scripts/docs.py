@@ -4,12 +4,14 @@
     python scripts/docs.py --check    exits with 1 and names the stale documents
 
 A block in a document begins with ``<!-- generated: COMMAND -->`` and ends with ``<!-- end -->``; the command is one
-of ``python FILE``, ``retrieveall ...``, ``results FILE...`` (the table of reports) and ``headline FILE`` (one number).
+of ``python FILE``, ``retrieveall ...``, ``results FILE...`` (the table of reports), ``measured FILE...`` (what
+``recipes.measure`` wrote, side by side) and ``headline FILE`` (one number).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -36,6 +38,11 @@ def generate(command: str) -> str:
         return "\n" + render_table(load_reports([ROOT / name for name in arguments])).strip() + "\n\n"
     if program == "headline":
         return headline(ROOT / arguments[0])
+    if program == "measured":
+        sys.path.insert(0, str(ROOT))  # recipes are beside the package, not in it
+        from recipes.measure.tables import compare
+
+        return "\n" + compare([json.loads((ROOT / name).read_text("utf-8")) for name in arguments]).strip() + "\n\n"
     if program == "python":
         source = (ROOT / arguments[0]).read_text(encoding="utf-8").strip()
         return f"```python\n{source}\n```\n\n```text\n{_run([sys.executable, *arguments])}\n```\n"
@@ -46,12 +53,13 @@ def generate(command: str) -> str:
 
 def headline(path: Path) -> str:
     """The sentence with the score in the README's introduction."""
-    from retrieveall.evaluation import EvaluationReport
-
-    report = EvaluationReport.load(path)
-    given = "is not given" if report.choice == "routed" else "is given"
-    f1 = 100 * (report.mean["f1"] or 0.0)
-    return f"**{f1:.1f} F1** on PAN-X test, the mean of {len(report.languages)} languages; the language {given}.\n"
+    results = json.loads(path.read_text("utf-8"))
+    running, panx = results["running"], results["panx"]
+    return (
+        f"**{100 * running['mean']['f1']:.0f} F1** on running text (news, web, tweets, encyclopaedia) and "
+        f"{100 * panx['mean']['f1']:.0f} on PAN-X,\n"
+        f"validation sets, the mean of {len(panx['languages'])} languages; the language is not given.\n"
+    )
 
 
 def _run(command: list[str]) -> str:

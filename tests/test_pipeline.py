@@ -227,10 +227,11 @@ class TestLongTexts:
         chinese = "昨天王小明上了报纸，参见北京大学，李白没有来。" * 3
         [alone], [both] = model.predict(german), model.predict(f"{german}\n\n{chinese}")
         assert both.route.adapters != alone.route.adapters
-        inside = [entity for entity in both.entities if entity.end <= len(german)]
+        # The last window of the German text may go on into the Chinese one.
+        inside, same = ([e for e in each.entities if e.end <= len(german) // 2] for each in (both, alone))
         assert len(inside) > 2
-        assert without_scores(inside) == without_scores(alone.entities)
-        assert [e.score for e in inside] == pytest.approx([e.score for e in alone.entities], abs=1e-4)
+        assert without_scores(inside) == without_scores(same)
+        assert [e.score for e in inside] == pytest.approx([e.score for e in same], abs=1e-4)
 
     def test_every_window_keeps_to_the_tokens_of_the_prompt(
         self, model: RetrieveAll, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@ from recipes.mini.settings import LimitSettings, NegativesSettings
 from retrieveall.config import ModelConfig, TrainingConfig
 
 __all__ = [
+    "AdapterSettings",
     "BackboneSettings",
     "CorpusSettings",
     "PlainTextSettings",
@@ -81,6 +82,12 @@ class PlainTextSettings(_Strict):
     seed: int
 
 
+class AdapterSettings(TrainingConfig):
+    """Training of the adapters, on prompts as the model's settings say."""
+
+    context_examples_in_use: int = Field(ge=0, description="of a prompt of the finished model")
+
+
 class Settings(_Strict):
     """``recipe.yaml``."""
 
@@ -96,4 +103,4 @@ class Settings(_Strict):
     adapter_sentences: SentencesSettings
     knowledge_dimension: int = Field(ge=1)
     model: ModelConfig
-    adapters: TrainingConfig
+    adapters: AdapterSettings

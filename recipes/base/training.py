@@ -7,12 +7,14 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from recipes.base.settings import AdapterSettings
 from recipes.mini.sentences import read_sentences
-from retrieveall.config import ModelConfig, TrainingConfig
+from retrieveall.config import ModelConfig, TrainingConfig, dump_yaml, load_yaml
 from retrieveall.engines.local.packed import PACKED, write_packed
 from retrieveall.knowledge import KnowledgeBase
 from retrieveall.knowledge.encoder import NgramEncoder
 from retrieveall.model_folder import SETTINGS
+from retrieveall.storage import Transaction
 from retrieveall.training.parallel import Processes
 from retrieveall.training.run import LanguageData, create_model, train
 from retrieveall.training.tuning import tune_backbone
@@ -51,7 +53,7 @@ def tune(
 
 def train_model(
     folder: Path,
-    settings: TrainingConfig,
+    settings: AdapterSettings,
     model: ModelConfig,
     backbone: Path,
     sentences: Path,
@@ -65,6 +67,19 @@ def train_model(
         _pack(backbone / "model" / "backbone", folder / "backbone")  # adapters are trained on what is shipped
         _create(home, model, data, folder / "backbone", KnowledgeBase.open(knowledge))
     train(home, data, settings, folder / "run", device="cpu", show_bar=False)
+    processes = Processes.join("cpu")
+    with processes.main_first():
+        if processes.main:
+            show_context_examples(home, settings.context_examples_in_use)
+
+
+def show_context_examples(home: Path, number: int) -> None:
+    """Set how many context examples the prompts of a finished model hold."""
+    config = load_yaml(ModelConfig, home / SETTINGS)
+    prompt = config.prompt.model_copy(update={"context_examples": number})
+    with Transaction(home) as transaction:
+        settings = dump_yaml(config.model_copy(update={"prompt": prompt}))
+        transaction.path(SETTINGS).write_text(settings, encoding="utf-8")
 
 
 def _pack(source: Path, target: Path) -> None:

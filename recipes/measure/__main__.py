@@ -1,6 +1,6 @@
 """Measure a model: running text, PAN-X, ordinary texts, borders of sentences, negatives, speed.
 
-    python -m recipes.measure mini --ner DIR --panx DIR --ordinary FILE --not-in-the-pool FILE --out results.json
+    python -m recipes.measure base --ner DIR --panx DIR --ordinary FILE --not-in-the-pool FILE --out results.json
 
 The model is routed and runs in one thread on the CPU. Results are saved as JSON after every part, and printed as
 Markdown at the end.
@@ -21,7 +21,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m recipes.measure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", nargs="?", default="mini", help="name, folder or hub id; the shipped one if left out")
+    parser.add_argument("model", nargs="?", default="base", help="name, folder or hub id; the shipped one if left out")
     parser.add_argument("--ner", type=Path, help="folder of train/ and measure/, with LANGUAGE/CORPUS/validation.tsv")
     parser.add_argument("--panx", type=Path, help="folder of LANGUAGE/validation.tsv")
     parser.add_argument("--ordinary", type=Path, help="file of marked texts: KIND, tab, text")

@@ -29,7 +29,10 @@ def measure_panx(
         raise InputError(f"expected {folder}/LANGUAGE/{split}.tsv, found no such file; check --panx")
     corpus = Sentences(folder, split, there, limit)
     report = evaluate(
-        model, {name: corpus.of(name) for name in there}, progress=lambda *at: show_progress(f"panx {at[0]}", *at[1:])
+        model,
+        {name: corpus.of(name) for name in there},
+        tokens=there,
+        progress=lambda *at: show_progress(f"panx {at[0]}", *at[1:]),
     )
     by_language = {
         name: {

@@ -1,7 +1,7 @@
 """RetrieveAll: named entity recognition in many languages with one language model.
 
 from retrieveall import RetrieveAll
-model = RetrieveAll.from_pretrained("mini")
+model = RetrieveAll.from_pretrained("base")
 model.predict("Ada Lovelace was born in London.")
 """
 

@@ -164,7 +164,7 @@ def _locate(name: str | Path, revision: str | None) -> Path:
     if not isinstance(name, (str, os.PathLike)):
         raise InputError(
             "expected the name of a shipped model, the path of a model folder or a hub id, "
-            f"got {type(name).__name__}; give a string such as 'mini' or a path"
+            f"got {type(name).__name__}; give a string such as 'base' or a path"
         )
     if isinstance(name, str) and name in shipped:
         return shipped[name]

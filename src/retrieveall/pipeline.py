@@ -34,7 +34,7 @@ class RetrieveAll:
     Open a model with :meth:`from_pretrained`. Thread-safe; concurrent calls are serialised.
 
     Example:
-        >>> model = RetrieveAll.from_pretrained("mini")
+        >>> model = RetrieveAll.from_pretrained("base")
         >>> model.predict(["Ada Lovelace was born in London."])[0].entities
     """
 
@@ -78,7 +78,7 @@ class RetrieveAll:
     @classmethod
     def from_pretrained(
         cls,
-        name: str | Path = "mini",
+        name: str | Path = "base",
         *,
         revision: str | None = None,
         device: str | None = None,
@@ -90,7 +90,7 @@ class RetrieveAll:
         """Open a model.
 
         Args:
-            name: ``"mini"`` for the model in the package, a folder, or a hub id such as ``"organisation/model"``.
+            name: ``"base"`` for the model in the package, a folder, or a hub id such as ``"organisation/model"``.
             revision: branch, tag or commit of a hub id.
             device: torch device; None: the GPU if there is one, else the CPU.
             verify: check every file against the checksums of the manifest (0.1 s for the mini model); otherwise

@@ -59,7 +59,7 @@ def install(model: FakeModel) -> None:
     """Let every name open ``model``."""
     from retrieveall import RetrieveAll
 
-    def open_fake(name: str = "mini", **_: Any) -> FakeModel:
+    def open_fake(name: str = "base", **_: Any) -> FakeModel:
         return model
 
     RetrieveAll.from_pretrained = open_fake  # type: ignore[method-assign, assignment]

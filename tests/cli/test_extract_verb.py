@@ -122,7 +122,7 @@ def test_model_verification_and_server(run: Run, fake: FakeModel) -> None:
     run("extract", "Ada", "--model", "some/folder", "--no-verify", "--server", "http://h:1")
     assert fake.opened == ("some/folder", {"verify": False, "server": "http://h:1"})  # type: ignore[attr-defined]
     run("extract", "Ada")
-    assert fake.opened == ("mini", {"verify": True, "server": None})  # type: ignore[attr-defined]
+    assert fake.opened == ("base", {"verify": True, "server": None})  # type: ignore[attr-defined]
 
 
 def test_batches_keep_the_order(run: Run, fake: FakeModel) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from cli_fakes import FakeModel, one_error
 from typer.testing import Result
 
 from retrieveall.config import ModelConfig, load_yaml
 from retrieveall.data import write_jsonl
 from retrieveall.model_folder import ModelFolder
+from retrieveall.storage import Transaction
 from retrieveall.training import run as training
 from retrieveall.types import Entity, Sentence
 
@@ -65,6 +67,28 @@ def test_info_for_people(run: Run, tiny_model: Path) -> None:
         assert part in shown
 
 
+def test_info_shows_the_first_paragraph_of_the_card(run: Run, model_copy: Path) -> None:
+    assert json.loads(run("info", model_copy, "--json").stdout)["card"] == ""
+    with Transaction(model_copy) as transaction:
+        text = "---\nlicense: mit\n---\n\n# Tiny\n\nFinds names\nin \x1b[31mtests.\n\nSecond paragraph.\n"
+        transaction.path("README.md").write_text(text, encoding="utf-8")
+    assert json.loads(run("info", model_copy, "--json").stdout)["card"] == "Finds names in \x1b[31mtests."
+    shown = run("info", model_copy).stdout
+    assert "Finds names in" in shown
+    assert "\x1b" not in shown
+    assert "Second paragraph" not in shown
+
+
+def test_info_counts_numbers_and_not_bytes(run: Run, tiny_model: Path, model_copy: Path) -> None:
+    from safetensors.torch import save_file
+
+    before = json.loads(run("info", tiny_model, "--json").stdout)["backbone"]["parameters"]
+    codes = {"w.codes4": torch.zeros(3, 16, dtype=torch.uint8), "w.scales": torch.zeros(3, 1, dtype=torch.float16)}
+    with Transaction(model_copy) as transaction:
+        save_file(codes, transaction.path("backbone/packed.safetensors"))
+    assert json.loads(run("info", model_copy, "--json").stdout)["backbone"]["parameters"] == before + 3 * 32
+
+
 def test_info_of_a_damaged_model(run: Run, model_copy: Path) -> None:
     file = model_copy / "adapters" / "de" / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
@@ -100,7 +124,7 @@ def test_remove_what_is_not_there(run: Run, model_copy: Path, tmp_path: Path) ->
 def test_the_shipped_model_is_not_changed(
     run: Run, model_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieveall.model_folder.shipped_models", lambda: {"mini": model_copy})
+    monkeypatch.setattr("retrieveall.model_folder.shipped_models", lambda: {"base": model_copy})
     before = contents(model_copy)
     one_error(run("remove-language", "de"), "--copy-to")
     one_error(run("remove-language", "de", "--model", "owner/model"), "--copy-to")

@@ -153,3 +153,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
     with pytest.raises(DataError, match="cannot be written"):
         write_jsonl([], tmp_path / "no" / "folder.jsonl")
+
+
+def test_a_korean_name_before_its_particle_is_written_with_the_particle_apart(tmp_path: Path) -> None:
+    text = "세종대왕은 New York에서 일했다."
+    spans = [(0, 4, "PER"), (6, 14, "LOC")]
+    sentence = Sentence(text, tuple(Entity(*span, text[span[0] : span[1]]) for span in spans), "ko", "s-1")
+    write_conll([sentence, Sentence("세종대왕은 왔다.", (), "ko", "s-2")], tmp_path / "ko.tsv")
+    lines = (tmp_path / "ko.tsv").read_text(encoding="utf-8").splitlines()
+    assert lines[:5] == ["세종대왕\tB-PER", "은\tO", "New\tB-LOC", "York\tI-LOC", "에서\tO"]
+    assert "세종대왕은\tO" in lines  # without an entity, words stay whole

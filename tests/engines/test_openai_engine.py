@@ -161,7 +161,7 @@ def test_generates_as_in_process(tiny: TinyModel, generating: Path, dialect: str
         written = _engine(generating, server).write(requests)
     assert [each.answer for each in written] == [each.answer for each in local.engine.write(requests)]
     expected = _read(local, local.engine, texts)
-    assert sum(len(each.spans) for each in expected) >= 2
+    assert sum(len(each.spans) for each in expected) >= 1
     for ours, theirs, text in zip(found, expected, texts, strict=True):
         assert ours.faults == theirs.faults == AnswerFaults()
         assert [span[:3] for span in ours.spans] == [span[:3] for span in theirs.spans], text

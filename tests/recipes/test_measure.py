@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from recipes.measure.__main__ import parse
+from recipes.measure.card import render_card
 from recipes.measure.ordinary import measure_not_in_the_pool, measure_ordinary, parse_marked, read_ordinary
 from recipes.measure.pairs import SentencePair, measure_pairs, pairs_of
 from recipes.measure.panx import measure_panx
@@ -255,5 +256,20 @@ def test_tables_show_every_figure(ner: Path, tmp_path: Path) -> None:
 
 def test_the_command_line() -> None:
     args = parse(["--out", "x.json", "--sets", "en/btc, ko/kmou", "--only", "running"])
-    assert (args.model, args.limit, args.split) == ("mini", 400, "validation")
+    assert (args.model, args.limit, args.split) == ("base", 400, "validation")
     assert (args.sets, args.only) == (("en/btc", "ko/kmou"), ("running",))
+
+
+def test_a_card_holds_the_tables_of_a_measurement_and_not_what_was_missed() -> None:
+    missed = {"kind": "case", "text": "a text that was missed", "gold": [], "predicted": []}
+    kinds = {
+        "case": {"texts": 1, "texts_right": 0, "gold": 1, "predicted": 0, "f1": 0.0, "precision": 0.0, "recall": 0.0}
+    }
+    ordinary = {**kinds["case"], "kinds": kinds, "no_name_rate": 0.0, "unmarked_texts": 0, "unmarked_rate": 0.0}
+    origin = {"commit": "abc", "modified": False, "manifest_sha256": None, "date": "2026", "machine": {}}
+    results = {"ordinary": {**ordinary, "misses": [missed]}, "provenance": origin}
+    card = render_card("# Card\n\n{origin}\n\n{ordinary}\n", results)
+    assert "| case | 1 | 0 | 1 | 0 |" in card
+    assert "commit abc" in card
+    assert "missed" not in card
+    assert "{" not in card

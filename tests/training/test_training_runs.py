@@ -408,6 +408,7 @@ def test_probabilities_are_calibrated_on_validation(trained: tuple[Path, dict[st
     from dataclasses import replace
 
     from retrieveall.adapters import AdapterPool
+    from retrieveall.data import segment
     from retrieveall.decoders.calibration import UNCALIBRATED, Calibration, calibrate
     from retrieveall.storage import Transaction
 
@@ -421,8 +422,11 @@ def test_probabilities_are_calibrated_on_validation(trained: tuple[Path, dict[st
             changed = replace(card, calibration=calibration)
             transaction.path("adapters/de/adapter_card.json").write_bytes(changed.to_bytes())
         model.reload()
-        found = [entity.score for entity in model.predict(text, language="de")[0].entities]
+        entities = model.predict(text, language="de")[0].entities
+        found = [entity.score for entity in entities]
         if calibration == UNCALIBRATED:
             plain = found
     assert plain, "the test needs an entity"
-    assert found == pytest.approx([calibrate(p or 0.0, 1, 4, distorted) for p in plain])
+    words = [len(segment(entity.text)) for entity in entities]
+    expected = [calibrate(p or 0.0, n, 5 - n, distorted) for p, n in zip(plain, words, strict=True)]
+    assert found == pytest.approx(expected)

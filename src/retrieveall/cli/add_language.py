@@ -36,7 +36,7 @@ def add_language(
             help="Tagged sentences: a TSV or JSONL file, a folder with train and validation, or hf://owner/name/config.",
         ),
     ],
-    model: ModelFolderPath = "mini",
+    model: ModelFolderPath = "base",
     copy_to: CopyTo = None,
     validation: Annotated[
         str | None,

@@ -23,7 +23,7 @@ def adopt(
             help="PEFT folder with adapter_config.json and adapter_model.safetensors; plain LoRA only.",
         ),
     ],
-    model: ModelFolderPath = "mini",
+    model: ModelFolderPath = "base",
     copy_to: CopyTo = None,
     data: Annotated[
         str | None,

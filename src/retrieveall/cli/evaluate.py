@@ -24,7 +24,7 @@ def evaluate(
             metavar="DATA", help="A folder with {language}/test.tsv files, or with --language a file or hf://..."
         ),
     ],
-    model: Model = "mini",
+    model: Model = "base",
     split: Annotated[str, typer.Option(help="Split of a folder: train, validation or test.")] = "test",
     languages: Languages = None,
     language: Annotated[

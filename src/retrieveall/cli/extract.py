@@ -53,7 +53,7 @@ def extract(
             "--output", "-o", metavar="FILE", dir_okay=False, help="Write to this file, completely or not at all."
         ),
     ] = None,
-    model: Model = "mini",
+    model: Model = "base",
     format: Annotated[
         Format | None,
         typer.Option(

@@ -24,7 +24,7 @@ _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
 
 def info(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model, a folder or a hub id.")] = "mini",
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model, a folder or a hub id.")] = "base",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verify: Verify = True,
 ) -> None:

@@ -13,7 +13,7 @@ __all__ = ["remove_language"]
 
 def remove_language(
     language: Annotated[str, typer.Argument(metavar="LANG", help="The language to remove, such as de.")],
-    model: ModelFolderPath = "mini",
+    model: ModelFolderPath = "base",
     copy_to: CopyTo = None,
 ) -> None:
     """Remove a language's adapter and knowledge from a model folder.

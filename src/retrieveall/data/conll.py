@@ -18,9 +18,9 @@ import regex
 
 from retrieveall.data.files import Line, Report, fail, open_output
 from retrieveall.data.schemes import Scheme, detect_scheme, spans_to_tags, split_tag, tags_to_spans
-from retrieveall.data.segmentation import segment
+from retrieveall.data.segmentation import segment_around
 from retrieveall.errors import DataError, InputError
-from retrieveall.types import Entity, Sentence
+from retrieveall.types import Entity, Sentence, Word
 
 __all__ = [
     "FileStyle",
@@ -219,6 +219,8 @@ def _without_prefix(tagged: TaggedSentence, prefix: str) -> tuple[str, ...]:
 def write_conll(sentences: Iterable[Sentence], target: Path | IO[str], scheme: Scheme = "iob2") -> int:
     """Write ``token<TAB>tag`` lines with the words of ``segment``, a blank line after each sentence.
 
+    A sentence with an entity that ends before a Korean particle is written with its particles apart.
+
     For Chinese and Japanese, white space is kept as the token ``#``; elsewhere the original spacing is lost. A sentence
     without words is skipped.
 
@@ -239,7 +241,8 @@ def write_conll(sentences: Iterable[Sentence], target: Path | IO[str], scheme: S
 
 
 def _rows(sentence: Sentence, scheme: Scheme) -> list[tuple[str, str]]:
-    units = _units(sentence.text, spaces=is_unspaced(sentence.language))
+    words = segment_around(sentence.text, ((each.start, each.end) for each in sentence.entities))
+    units = _units(sentence.text, words, spaces=is_unspaced(sentence.language))
     first = {start: i for i, (_, start, _) in enumerate(units)}
     last = {end: i + 1 for i, (_, _, end) in enumerate(units)}
     spans = []
@@ -255,8 +258,8 @@ def _rows(sentence: Sentence, scheme: Scheme) -> list[tuple[str, str]]:
     return list(zip((unit for unit, _, _ in units), spans_to_tags(spans, len(units), scheme), strict=True))
 
 
-def _units(text: str, *, spaces: bool) -> list[tuple[str, int, int]]:
-    words = [(word.text, word.start, word.end) for word in segment(text)]
+def _units(text: str, found: Sequence[Word], *, spaces: bool) -> list[tuple[str, int, int]]:
+    words = [(word.text, word.start, word.end) for word in found]
     if not spaces:
         return words
     ends = [0, *(end for _, _, end in words)]

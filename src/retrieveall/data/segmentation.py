@@ -6,13 +6,13 @@ that an entity can begin or end at any of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import regex
 
 from retrieveall.types import Word
 
-__all__ = ["MAX_WORD", "segment"]
+__all__ = ["MAX_WORD", "segment", "segment_around"]
 
 MAX_WORD = 128
 """Maximum characters of a word; a longer run is split, to bound the cost of a word."""
@@ -99,6 +99,15 @@ def segment(text: str, *, particles: bool = False) -> list[Word]:
             append(Word(word, start, end, space))
         previous = end
     return words
+
+
+def segment_around(text: str, spans: Iterable[tuple[int, int]]) -> list[Word]:
+    """The words of ``text``; with particles apart where one of ``spans`` (start, end) would cut a whole word."""
+    words = segment(text)
+    starts, ends = {word.start for word in words}, {word.end for word in words}
+    if all(start in starts and end in ends for start, end in spans):
+        return words
+    return segment(text, particles=True)
 
 
 def _hangul_parts(word: str) -> Iterator[tuple[int, int]]:

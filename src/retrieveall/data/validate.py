@@ -17,7 +17,7 @@ from retrieveall.data.conll import read_tagged, to_sentence, with_style
 from retrieveall.data.jsonl import read_jsonl
 from retrieveall.data.readers import Format, open_corpus
 from retrieveall.data.schemes import Scheme, ill_formed
-from retrieveall.data.segmentation import segment
+from retrieveall.data.segmentation import segment_around
 from retrieveall.errors import DataError, InputError
 from retrieveall.types import Sentence
 
@@ -72,7 +72,7 @@ class SplitReport:
 
     @property
     def misaligned(self) -> int:
-        """Number of entities that begin or end inside a word of ``segment``, which a tagger cannot find."""
+        """Number of entities that begin or end inside a word of ``segment``, and not before a Korean particle."""
         return self.findings.get("entity cuts a word", 0)
 
 
@@ -180,7 +180,7 @@ class _Check:
     def _count(self, where: str, sentence: Sentence) -> None:
         report = self.report
         report.sentences += 1
-        words = segment(sentence.text)
+        words = segment_around(sentence.text, ((each.start, each.end) for each in sentence.entities))
         report.words += len(words)
         report.entity_free += not sentence.entities
         starts = {word.start for word in words}

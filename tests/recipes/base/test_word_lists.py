@@ -1,4 +1,4 @@
-"""The word lists: alike in all languages, slots that can be filled, and no text that models are judged on."""
+"""The word lists: the same keys for all languages, slots that can be filled, and no text that models are judged on."""
 
 from __future__ import annotations
 
