@@ -153,3 +153,12 @@ def test_keys_of_earlier_versions_are_dropped() -> None:
     old = {"power": 4.0, "winner": 0.6, "max_adapters": 3, "floor": 0.1, "fallback": "mixture"}
     assert RoutingConfig.model_validate(old) == RoutingConfig()
     assert "power" not in RoutingConfig.model_validate(old).model_dump()
+
+
+def test_a_language_in_another_script_has_no_vote_beside_one_in_the_script() -> None:
+    """Letters that no language knows are as unlikely in all: they decide nothing between scripts."""
+    likely = match(likelihood=-10.0, foreign=0.95)
+    route = Router().route({"en": match(likelihood=-90.0, foreign=0.7), "zh": likely}, {"en", "zh"})
+    assert route.adapters == {"en": 1.0}
+    assert list(route.votes) == ["en"]
+    assert Router(RoutingConfig(unknown=None)).route({"zh": likely}, {"zh"}).adapters == {"zh": 1.0}

@@ -47,7 +47,8 @@ class Router:
         - ``language`` is given: its adapter alone (``"fixed"``).
         - The text has no letters, or there is nothing to compare it with (``"fallback"``): the ``max_adapters`` best,
           or without votes any; with ``fallback="base"``, none.
-        - The text is unlike every language (``"unknown"``), see ``_is_unknown``: none, the backbone runs alone.
+        - The text is unlike every language (``"unknown"``), see ``_is_unknown``: none, the backbone runs alone. From
+          here on only languages count that write at least a fifth of its letters, if any does.
         - The best share of the vote is at least ``winner``: that adapter alone (``"vote"``).
         - Otherwise the ``max_adapters`` best, weighted by their shares (``"mixture"``).
 
@@ -65,8 +66,10 @@ class Router:
             return Route({language: 1.0}, votes, "fixed")
         if all(match.fit is None for match in heard.values()):
             return Route(self._fallback(votes, available), votes, "fallback")
-        if self._is_unknown(heard):
+        possible = {name: match for name, match in heard.items() if match.fit is not None and match.foreign <= _FOREIGN}
+        if self._is_unknown(possible):
             return Route({}, votes, "unknown")
+        votes = self._votes(possible or heard)
         winner = next(iter(votes))
         if votes[winner] >= self.config.winner:
             return Route({winner: 1.0}, votes, "vote")
@@ -85,8 +88,8 @@ class Router:
         distance = math.log(1 + _NEAREST - match.similarity)
         return match.likelihood - self.config.dimension / 2 * distance - math.log(match.sentences)
 
-    def _is_unknown(self, matches: Mapping[str, LanguageMatch]) -> bool:
-        """Whether the text is in none of these languages.
+    def _is_unknown(self, possible: Mapping[str, LanguageMatch]) -> bool:
+        """Whether the text is in none of the languages, of which ``possible`` write at least a fifth of its letters.
 
         That is so if every language has less than a fifth of its letters in a script of its own, or finds those that
         are more than ``unknown`` standard deviations less likely than usual. A few letters of a known script are never
@@ -94,10 +97,7 @@ class Router:
         """
         if self.config.unknown is None:
             return False
-        possible = [match for match in matches.values() if match.foreign <= _FOREIGN and match.fit is not None]
-        if not possible:
-            return True
-        return max(match.fit or 0.0 for match in possible) < -self.config.unknown
+        return max((match.fit or 0.0 for match in possible.values()), default=-math.inf) < -self.config.unknown
 
     def _fallback(self, votes: Mapping[str, float], available: Collection[str]) -> dict[str, float]:
         if self.config.fallback == "base" or not available:
