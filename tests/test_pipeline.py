@@ -112,6 +112,8 @@ class TestLanguage:
         assert len(str(caught.value)) < 300
 
     def test_another_number_than_texts(self, loaded: RetrieveAll) -> None:
+        with pytest.raises(InputError, match="expected a language, or one per text, got int"):
+            loaded.predict("Anna", language=5)  # type: ignore[arg-type]
         with pytest.raises(InputError, match=r"one language per text \(2\), got 1"):
             loaded.predict(["a", "b"], language=["de"])
 

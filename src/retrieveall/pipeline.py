@@ -214,6 +214,8 @@ class RetrieveAll:
     # -- steps of predict -----------------------------------------------------------------------------------------
 
     def _per_text(self, texts: Sequence[str], language: str | Sequence[str | None] | None) -> list[str | None]:
+        if not (language is None or isinstance(language, (str, Sequence))):
+            raise InputError(f"expected a language, or one per text, got {type(language).__name__}; give a string")
         languages: list[str | None] = (
             [language] * len(texts) if language is None or isinstance(language, str) else list(language)
         )
