@@ -6,21 +6,19 @@ measured figures are in the model cards.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from recipes.measure.ordinary import Marked, read_ordinary
 from retrieveall import RetrieveAll
 from retrieveall.data import read_corpus
-from retrieveall.evaluation import evaluate
-from retrieveall.types import Entity, Prediction
+from retrieveall.evaluation import evaluate, score_spans
+from retrieveall.types import Prediction
 
 SAMPLES = Path(__file__).parent / "samples"
 LANGUAGES = ("en", "es", "fr", "ru", "de", "zh", "ja", "ko")
-_MARK = re.compile(r"⟦(\w+)\|(.*?)⟧", re.DOTALL)
 
 pytestmark = pytest.mark.slow
 
@@ -30,42 +28,20 @@ def base() -> RetrieveAll:
     return RetrieveAll.from_pretrained("base", device="cpu")
 
 
-def marked(line: str) -> tuple[str, str, tuple[Entity, ...]]:
-    """The kind of an ordinary text, the text and its marks."""
-    kind, _, source = line.partition("\t")
-    source = source.replace("\\n", "\n").replace("\\t", "\t")
-    text, entities, position = "", [], 0
-    for match in _MARK.finditer(source):
-        text += source[position : match.start()]
-        entities.append(Entity(len(text), len(text) + len(match[2]), match[1], match[2]))
-        text += match[2]
-        position = match.end()
-    return kind, text + source[position:], tuple(entities)
-
-
-def ordinary() -> list[tuple[str, str, tuple[Entity, ...]]]:
-    lines = (SAMPLES / "ordinary.txt").read_text(encoding="utf-8").splitlines()
-    return [marked(line) for line in lines if line and not line.startswith("#")]
+@cache
+def ordinary() -> tuple[Marked, ...]:
+    return tuple(read_ordinary(SAMPLES / "ordinary.txt"))
 
 
 @cache
 def found() -> tuple[Prediction, ...]:
-    return tuple(base().predict([text for _, text, _ in ordinary()]))
-
-
-def spans(entities: Iterable[Entity]) -> set[tuple[int, int, str]]:
-    return {(each.start, each.end, each.label) for each in entities}
+    return tuple(base().predict([each.text for each in ordinary()]))
 
 
 def f1(kind: str | None = None) -> float:
     """Over the ordinary texts of a kind, or over all."""
-    pairs = [
-        (spans(gold), spans(prediction.entities))
-        for (own, _, gold), prediction in zip(ordinary(), found(), strict=True)
-        if kind in (None, own)
-    ]
-    correct, wanted, got = (sum(map(len, each)) for each in zip(*((a & b, a, b) for a, b in pairs), strict=True))
-    return 2 * correct / (wanted + got)
+    pairs = [pair for pair in zip(ordinary(), found(), strict=True) if kind in (None, pair[0].kind)]
+    return score_spans((gold.entities for gold, _ in pairs), (each.entities for _, each in pairs)).micro.f1
 
 
 @pytest.mark.parametrize(("name", "floor"), [("running", 0.71), ("panx", 0.76)])
@@ -100,8 +76,8 @@ def test_ordinary_texts_by_kind(kind: str) -> None:
 def test_texts_of_ordinary_life_without_a_name_get_none() -> None:
     wrong = [
         (prediction.text, [each.text for each in prediction.entities])
-        for (kind, _, _), prediction in zip(ordinary(), found(), strict=True)
-        if kind == "no name" and prediction.entities
+        for gold, prediction in zip(ordinary(), found(), strict=True)
+        if gold.kind == "no name" and prediction.entities
     ]
     assert len(wrong) <= 1, wrong
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def _made(
         yield numbered(writer.names(), number, "list")
     for number in range(settings.phrases):
         yield numbered(writer.phrase(), number, "phrase")
-    sources: Mapping[int, Sequence[Sentence]] = {0: running or plain, 1: plain or running}
+    sources = (running or plain, plain or running)
     for number in range(settings.fragments):
         source = sources[number % 2]
         if source and (found := writer.fragment(raw_text(rng.choice(source)).sentence)) is not None:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from recipes.base.settings import AdapterSettings
 from recipes.mini.sentences import read_sentences
+from recipes.model_home import make_home
 from retrieveall.config import ModelConfig, TrainingConfig, dump_yaml, load_yaml
 from retrieveall.engines.local.packed import PACKED, write_packed
 from retrieveall.knowledge import KnowledgeBase
@@ -16,7 +17,7 @@ from retrieveall.knowledge.encoder import NgramEncoder
 from retrieveall.model_folder import SETTINGS
 from retrieveall.storage import Transaction
 from retrieveall.training.parallel import Processes
-from retrieveall.training.run import LanguageData, create_model, train
+from retrieveall.training.run import LanguageData, train
 from retrieveall.training.tuning import tune_backbone
 from retrieveall.types import Sentence
 
@@ -47,7 +48,7 @@ def tune(
         data[language] = LanguageData(own.train, own.validation, own.pool[:_FEW])  # the session asks for a pool
     home = folder / "model"
     with Processes.join("cpu").main_first():
-        _create(home, model, data, backbone / "backbone", None)
+        make_home(home, model, data, backbone / "backbone", None)
     tune_backbone(home, data, settings, folder / "run", device="cpu", show_bar=False)
 
 
@@ -65,7 +66,7 @@ def train_model(
     home = folder / "model"
     with Processes.join("cpu").main_first():
         _pack(backbone / "model" / "backbone", folder / "backbone")  # adapters are trained on what is shipped
-        _create(home, model, data, folder / "backbone", KnowledgeBase.open(knowledge))
+        make_home(home, model, data, folder / "backbone", KnowledgeBase.open(knowledge))
     train(home, data, settings, folder / "run", device="cpu", show_bar=False)
     processes = Processes.join("cpu")
     with processes.main_first():
@@ -88,15 +89,6 @@ def _pack(source: Path, target: Path) -> None:
     write_packed(load_file(source / "model.safetensors"), target / PACKED)
     for path in source.glob("*.json"):
         shutil.copyfile(path, target / path.name)
-
-
-def _create(
-    home: Path, model: ModelConfig, data: dict[str, LanguageData], backbone: Path, knowledge: KnowledgeBase | None
-) -> None:
-    """A model folder without adapters, unless an interrupted run left it."""
-    if not (home / SETTINGS).is_file():
-        shutil.rmtree(home, ignore_errors=True)  # what was begun
-        create_model(home, model, data, backbone=backbone, knowledge=knowledge)
 
 
 def _language_data(sentences: Path, language: str) -> LanguageData:

@@ -15,12 +15,12 @@ from recipes.mini.masked_words import MaskedBatches, MaskedWords, create_backbon
 from recipes.mini.sentences import language_data
 from recipes.mini.settings import BackboneSettings, MaskedWordsSettings, TuningSettings
 from recipes.mini.tokenizer import open_tokenizer
+from recipes.model_home import make_home
 from retrieveall.config import ModelConfig, TrainingConfig
 from retrieveall.knowledge import KnowledgeBase
-from retrieveall.model_folder import SETTINGS
 from retrieveall.training.loop import fit
 from retrieveall.training.loss import compile_backbone
-from retrieveall.training.run import LanguageData, create_model, train
+from retrieveall.training.run import LanguageData, train
 from retrieveall.training.tuning import parameter_groups, tune_backbone
 
 __all__ = ["train_masked_words", "train_model", "tune"]
@@ -75,9 +75,7 @@ def _model_folder(
 ) -> Path:
     """A model folder without adapters, or the one that an interrupted run left."""
     home = folder / "model"
-    if not (home / SETTINGS).is_file():
-        shutil.rmtree(home, ignore_errors=True)  # what was begun
-        create_model(home, model, data, backbone=backbone, knowledge=KnowledgeBase.open(knowledge))
+    make_home(home, model, data, backbone, KnowledgeBase.open(knowledge))
     return home
 
 

@@ -99,7 +99,6 @@ class TaggingDecoder:
         end = window.offset + len(window.text)
         spans = to_word_spans(window.words, gold)
         tags = self.tags.encode(spans, len(window.words))
-        learnt = list(range(*window.keep))
         cut = [entity for entity in gold if entity.start < window.offset or entity.end > end]
         unread = to_word_spans(window.words, cut) + [each for each in spans if not window.allows(each[0], each[1])]
         hidden = {word for first, last, _ in unread for word in range(first, last)}
