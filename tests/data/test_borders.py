@@ -91,11 +91,12 @@ def test_what_ends_sentences(text: str, ends: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "separator", ["\t", " \t ", "\n\n", "\n \n", "\r\n\r\n", "\n\u200b\n", "\f", "\u2029", "\x1e", " | ", "|"]
+    "separator",
+    ["\t", "\x00", "\x07", " \t ", "\n\n", "\n \n", "\r\n\r\n", "\n\u200b\n", "\f", "\u2029", "\x1e", " | ", "|"],
 )
 def test_separators(separator: str) -> None:
     for names in NAMES.values():
-        found = [unit.strip("| \u200b\n") for unit in units(separator.join(names))]
+        found = [unit.strip("| \u200b\n\x00\x07") for unit in units(separator.join(names))]
         assert [unit for unit in found if unit] == list(names)
 
 
@@ -111,14 +112,28 @@ def test_rows_of_tables() -> None:
         ["Apple sues Samsung", "Obama visits Cuba"],
         ["Siemens", "Volkswagen", "Bayer"],
         ["苹果起诉三星", "奥巴马访问古巴"],
-        ["- Anna", "- Karl May"],
-        ["• Anna", "• Karl May"],
-        ["1. Anna", "2. Karl May"],
     ],
 )
 def test_lines_of_lists(lines: list[str]) -> None:
     for line_break in ("\n", "\r\n", "\r", "\u2028"):
         assert units(line_break.join(lines)) == lines
+
+
+@pytest.mark.parametrize(
+    "markers", [("-", "-"), ("•", "•"), ("#", "#"), (">", "–"), ("1.", "2."), ("9)", "10)"), ("3.", "2."), ("-", "1.")]
+)
+@pytest.mark.parametrize("indent", ["", "  "])
+def test_a_marker_is_no_part_of_what_is_listed(markers: tuple[str, str], indent: str) -> None:
+    first, second = markers
+    found = units(f"{indent}{first} Anna\n{indent}{second} Karl May")
+    assert found == [first, "Anna", *([second, "Karl May"] if second != "1." else ["1. Karl May"])]
+
+
+@pytest.mark.parametrize(
+    "text", ["1. FC Köln", "1. FC Köln\n1. FC Nürnberg", "2. Bundesliga\n4. Liga", "#Berlin Marathon"]
+)
+def test_numbers_that_do_not_count_are_parts_of_names(text: str) -> None:
+    assert all(line in units(text) for line in text.split("\n"))
 
 
 @pytest.mark.parametrize("width", range(16, 100, 3))

@@ -158,11 +158,13 @@ def _all_capitals(after: str) -> bool:
 
 # -- lines --------------------------------------------------------------------------------------------------------
 
-_SEPARATOR = regex.compile(r"[\t\f\x1c-\x1f\u2029|｜¦│┃║]")
-"""Tabs, separators of pages, records and paragraphs, and borders of table cells."""
+_SEPARATOR = regex.compile(r"[\x00-\x08\t\f\x0e-\x1f\u2029|｜¦│┃║]")
+"""Tabs, control characters, separators of pages, records and paragraphs, and borders of table cells."""
 
 _LINE = regex.compile(r"[^\n\r\v\x85\u2028]*+(?:\r\n|[\n\r\v\x85\u2028]|\Z)")
 _ITEM = regex.compile(r"[•‣⁃◦∙●○■□▪▫◆◇►▶➤·・>#|]|[-–—*+] |\p{Nd}{1,3}[.)] |\p{L}\) ")
+_BULLET = regex.compile(r"[-–—*+•‣⁃◦∙●○■□▪▫◆◇►▶➤·・>#] \s*+")
+_NUMBER = regex.compile(r"(\p{Nd}{1,3})[.)] \s*+")
 _UNFINISHED = regex.compile(r"[-‐‑,،、，;(（\[/&]\Z")
 _CONTINUATION = regex.compile(r"(?V1)[\p{Ps}\p{Pi}\"']*+[[\p{Ll}\p{Pe},.;:!?]--[\p{Ps}\p{Pi}\"']]")
 _FINISHED = regex.compile(rf"(?V1){_STOP}{_CLOSING}{{0,4}}\Z")
@@ -179,6 +181,7 @@ _FEWEST_WORDS, _FEWEST_COLUMNS = 3, 10  # of a headline; a shorter line may be t
 class _Line(NamedTuple):
     start: int
     text: str  # without blanks at its ends
+    indent: int = 0  # blanks before it
 
 
 def line_starts(text: str, sentences: Sequence[int] = ()) -> Iterator[int]:
@@ -190,7 +193,8 @@ def line_starts(text: str, sentences: Sequence[int] = ()) -> Iterator[int]:
         yield match.end()
     block: list[_Line] = []
     for match in _LINE.finditer(text):
-        line = _Line(match.start(), match.group().strip())
+        whole = match.group()
+        line = _Line(match.start(), whole.strip(), len(whole) - len(whole.lstrip()))
         if any(map(str.isalnum, line.text)):
             block.append(line)
             continue
@@ -202,6 +206,7 @@ def line_starts(text: str, sentences: Sequence[int] = ()) -> Iterator[int]:
 
 def _ended_lines(block: Sequence[_Line], sentences: Sequence[int]) -> Iterator[int]:
     """Where the lines begin that do not continue the line before; ``block`` has no blank line."""
+    yield from _after_markers(block)
     if len(block) < 2:
         return
     pairs = list(pairwise(block))
@@ -219,6 +224,17 @@ def _ended_lines(block: Sequence[_Line], sentences: Sequence[int]) -> Iterator[i
     for (_, line), follows, end in zip(pairs, continued, ended, strict=True):
         if _ITEM.match(line.text) or (end and not follows):
             yield line.start
+
+
+def _after_markers(block: Sequence[_Line]) -> Iterator[int]:
+    """Where the bullets end that lines begin with, and the numbers of lines that count: "1. FC Köln" alone does not."""
+    counts = [int(match[1]) if (match := _NUMBER.match(line.text)) else None for line in block]
+    for before, count, after, line in zip([None, *counts], counts, [*counts[1:], None], block, strict=False):
+        match = _BULLET.match(line.text)
+        if count is not None and any(other is not None and abs(other - count) == 1 for other in (before, after)):
+            match = _NUMBER.match(line.text)
+        if match is not None:
+            yield line.start + line.indent + match.end()
 
 
 def _continues(before: str, line: str) -> bool:
