@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from retrieveall import RetrieveAll
+from retrieveall.config import ModelConfig, dump_yaml, load_yaml
 from retrieveall.data import segment
 from retrieveall.errors import ConfigError, InputError, LanguageError
-from retrieveall.storage import Manifest
+from retrieveall.model_folder import SETTINGS
+from retrieveall.storage import Manifest, Transaction
 from retrieveall.types import Entity, Knowledge, Prediction, Route, Sentence
 
 Plain = Callable[[Any], list[Entity]]
@@ -138,6 +140,20 @@ class TestFilters:
         for found, whole in zip(model.predict(mixed_texts, threshold=0.5), everything, strict=True):
             kept = [entity for entity in whole.entities if (entity.score or 0) >= 0.5]
             assert without_scores(found.entities) == without_scores(kept)
+
+    def test_a_model_has_a_threshold_of_its_own(self, model_copy: Path, mixed_texts: list[str]) -> None:
+        everything = RetrieveAll.from_pretrained(model_copy, device="cpu").predict(mixed_texts)
+        scores = sorted(entity.score or 0.0 for each in everything for entity in each.entities)
+        middle = scores[len(scores) // 2]
+        with Transaction(model_copy) as transaction:
+            config = load_yaml(ModelConfig, model_copy / SETTINGS).model_copy(update={"threshold": middle})
+            transaction.path(SETTINGS).write_text(dump_yaml(config), encoding="utf-8")
+        strict = RetrieveAll.from_pretrained(model_copy, device="cpu")
+        assert strict.predict(mixed_texts) == strict.predict(mixed_texts, threshold=middle)
+        assert list(strict.stream(mixed_texts)) == strict.predict(mixed_texts)
+        assert strict.predict(mixed_texts, threshold=0.0) == everything
+        kept = sum(len(each.entities) for each in strict.predict(mixed_texts))
+        assert kept == sum(score >= middle for score in scores) < len(scores)
 
     def test_stream_filters_as_predict(self, loaded: RetrieveAll, mixed_texts: list[str]) -> None:
         options: dict[str, Any] = {"labels": ["PER"], "threshold": 0.5, "language": "de"}

@@ -269,6 +269,9 @@ class ModelConfig(_Strict):
     routing: RoutingConfig = RoutingConfig()
     windows: WindowConfig = WindowConfig()
     decoder: DecoderConfig = TaggingConfig()
+    threshold: float = Field(
+        default=0.0, ge=0, le=1, description="entities of lower probability are left out, unless predict says otherwise"
+    )
 
     @field_validator("format_version", mode="before")
     @classmethod
@@ -373,6 +376,9 @@ class TrainingConfig(OptimisationConfig):
         default=0.5,
         ge=0,
         description="learning rate multiplier of the embeddings when all weights are trained; 0: they stay as they are",
+    )
+    frozen_layers: int = Field(
+        default=0, ge=0, description="lowest layers that stay as they are when all weights are trained; saves time"
     )
     gradient_checkpointing: bool = Field(default=False, description="recompute activations: less memory, more time")
     shard_backbone: bool = Field(

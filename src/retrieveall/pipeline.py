@@ -141,7 +141,7 @@ class RetrieveAll:
         *,
         language: str | Sequence[str | None] | None = None,
         labels: str | Sequence[str] | None = None,
-        threshold: float = 0.0,
+        threshold: float | None = None,
     ) -> list[Prediction]:
         """The entities of each text, in order.
 
@@ -149,7 +149,7 @@ class RetrieveAll:
             language: use this language's adapter for all texts, or one language (or None) per text; None routes by
                 retrieval.
             labels: return only entities with this label, or these labels.
-            threshold: return only entities with at least this probability, 0 to 1.
+            threshold: return only entities with at least this probability, 0 to 1; None for the model's own threshold.
 
         Raises:
             InputError: not a text, a text that is too long, an unknown label, a threshold outside 0 to 1.
@@ -161,6 +161,7 @@ class RetrieveAll:
         texts = list(_listed(texts))
         languages = self._per_text(texts, language)
         wanted = self._wanted(labels)
+        threshold = self.config.threshold if threshold is None else threshold
         if not 0.0 <= threshold <= 1.0:
             raise InputError(f"expected a threshold from 0 to 1, got {threshold}")
         for number, text in enumerate(texts):
@@ -185,7 +186,7 @@ class RetrieveAll:
         batch_size: int = 256,
         language: str | None = None,
         labels: str | Sequence[str] | None = None,
-        threshold: float = 0.0,
+        threshold: float | None = None,
     ) -> Iterator[Prediction]:
         """Stream predictions in order; only ``batch_size`` texts are in memory at once.
 

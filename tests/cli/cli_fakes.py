@@ -33,7 +33,7 @@ class FakeModel:
         *,
         language: str | None = None,
         labels: Sequence[str] | None = None,
-        threshold: float = 0.0,
+        threshold: float | None = None,
     ) -> list[Prediction]:
         if language is not None and language not in self.languages:
             raise LanguageError(f"expected one of the languages {', '.join(self.languages)}, got {language!r}")
@@ -41,7 +41,7 @@ class FakeModel:
             if label not in self.labels:
                 raise InputError(f"expected labels among {', '.join(self.labels)}, got {label!r}")
         self.batches.append(len(texts))
-        return [self._one(text, language, labels or self.labels, threshold) for text in texts]
+        return [self._one(text, language, labels or self.labels, threshold or 0.0) for text in texts]
 
     def _one(self, text: str, language: str | None, labels: Sequence[str], threshold: float) -> Prediction:
         entities = tuple(

@@ -136,6 +136,17 @@ def test_embeddings_have_a_rate_of_their_own(bare: Path, data: dict[str, Languag
         assert torch.allclose(tensor, before[name], atol=1e-8) is (name in embeddings), name
 
 
+def test_frozen_layers_stay_as_they_are(bare: Path, data: dict[str, LanguageData], tmp_path: Path) -> None:
+    before = weights(bare)
+    tune(bare, data, tmp_path / "run", steps=2, embedding_rate=0.0, frozen_layers=1, weight_average=0.0)
+    after = weights(bare)
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert any(".layers.1." in name for name in changed)
+    assert not any(".layers.0." in name or "embed_tokens" in name for name in changed)
+    with pytest.raises(ConfigError, match="frozen_layers: expected less than the 2 layers of the backbone, got 2"):
+        tune(bare, data, tmp_path / "other", steps=2, frozen_layers=2)
+
+
 def test_a_model_with_adapters_is_refused(model_copy: Path, data: dict[str, LanguageData], tmp_path: Path) -> None:
     before = digests(model_copy)
     with pytest.raises(ModelFolderError, match="has de, en, zh"):

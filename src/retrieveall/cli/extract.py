@@ -71,8 +71,9 @@ def extract(
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Report only these labels, comma-separated: PER,ORG.")] = None,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Report only entities with at least this probability.")
-    ] = 0.0,
+        float | None,
+        typer.Option(min=0, max=1, help="Report only entities with at least this probability; default: the model's."),
+    ] = None,
     batch_size: BatchSize = 256,
     threads: Threads = None,
     explain: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = ["parameter_groups", "tune_backbone"]
 
 _BACKBONE = BackboneConfig().path
 _TUNED = "tuned.json"
+_LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")  # as encoders and decoders name their parameters
 
 
 def tune_backbone(
@@ -39,14 +41,16 @@ def tune_backbone(
     """Train all weights of the model's own backbone, and put them into the folder as one change.
 
     Resumes as ``train`` does; ``config.lora`` plays no part. Weights are trained in float32 and written in
-    ``backbone.dtype``.
+    ``backbone.dtype``. With ``config.frozen_layers`` the lowest layers stay as they are, and with an
+    ``embedding_rate`` of 0 the embeddings too; where both do, no gradient is computed below the first trained layer.
 
     Returns:
         The validation F1 of each language without an adapter, 0 to 1.
 
     Raises:
         ModelFolderError: the model has adapters, which would no longer fit.
-        ConfigError: the backbone is not inside the folder, is quantised, or is to be sharded.
+        ConfigError: the backbone is not inside the folder, is quantised, is to be sharded, or has no more layers than
+            are to be frozen.
         DataError, InputError, LanguageError: as ``train``.
     """
     model = ModelFolder.open(folder)
@@ -71,10 +75,26 @@ def parameter_groups(backbone: Any, learning_rate: float, embedding_rate: float)
     """
     embeddings = _embeddings(backbone)
     named = {id(parameter) for parameter in embeddings}
-    groups: list[dict[str, Any]] = [{"params": [each for each in backbone.parameters() if id(each) not in named]}]
+    others = [each for each in backbone.parameters() if each.requires_grad and id(each) not in named]
+    groups: list[dict[str, Any]] = [{"params": others}]
     if embedding_rate:
         groups.insert(0, {"params": embeddings, "lr": learning_rate * embedding_rate, "weight_decay": 0.0})
     return groups
+
+
+def _freeze(backbone: nn.Module, config: TrainingConfig) -> None:
+    """Let only those weights have a gradient that ``config`` trains."""
+    frozen = config.frozen_layers
+    layers = {int(found[1]) for name, _ in backbone.named_parameters() if (found := _LAYER.search(name))}
+    if frozen >= max(1, len(layers)):
+        raise ConfigError(f"frozen_layers: expected less than the {len(layers)} layers of the backbone, got {frozen}")
+    backbone.requires_grad_(True)
+    for name, parameter in backbone.named_parameters():
+        found = _LAYER.search(name)
+        below = int(found[1]) < frozen if found else frozen > 0 and name.startswith("embeddings.")
+        parameter.requires_grad_(not below)
+    for embedding in _embeddings(backbone):
+        embedding.requires_grad_(config.embedding_rate > 0)
 
 
 def _embeddings(backbone: Any) -> list[nn.Parameter]:
@@ -126,10 +146,8 @@ class _Tuning(Session):
 
     def fit(self, progress: Progress | None, show_bar: bool) -> dict[str, float]:
         dtype = self.backbone.dtype
-        self.backbone.float().requires_grad_(True)
-        if not self.config.embedding_rate:
-            for embedding in _embeddings(self.backbone):
-                embedding.requires_grad_(False)
+        self.backbone.float()
+        _freeze(self.backbone, self.config)
         batches = self.batches(self.examples(progress), separate=False)
         module = self.module()
         validation, engine = self.validation(self.config.validation_sentences), self.engine()
