@@ -1,56 +1,71 @@
-"""What `make run` shows: entities of real sentences in eight languages, and what led to them.
+"""What `make run` shows: names in texts of eight languages, and what to type next.
 
-Reads nothing but the package: the model ships with it.
+Reads nothing but the package: the model ships with it. `--svg FILE` saves the output as a picture.
 """
 
 from __future__ import annotations
 
+import argparse
+import time
+from pathlib import Path
+
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from retrieveall import KnownEntity, Prediction, RetrieveAll
+from retrieveall import Prediction, RetrieveAll
 
-SENTENCES = [
-    "Ada Lovelace was born in London and worked with Charles Babbage.",
-    "Gabriel García Márquez nació en Aracataca, en el norte de Colombia.",
-    "Marie Curie a enseigné à la Sorbonne, à Paris.",
+TEXTS = [
+    "Dear Ms Okafor,\nyour parcel from Lisbon is with DHL in Manchester.\nKind regards, Tom Bradley",
+    "La ministra Yolanda Díaz se reunió ayer en Bruselas con representantes de Comisiones Obreras.",
+    "Fermé ce lundi : la gare de Rennes, annonce la SNCF. Contact : Élodie Marchand.",
     "Юрий Гагарин родился в деревне Клушино под Смоленском.",
-    "Angela Merkel wurde in Hamburg geboren und wuchs in Templin auf.",
-    "李白（701年－762年），唐朝诗人。",
-    "織田信長は尾張国の戦国大名である。",
+    "Guten Morgen! Siemens verlegt 200 Stellen von Erlangen nach Leipzig, sagte Betriebsrätin Sabine Krüger.",
+    "李白出生于碎叶城，后来在长安见到了唐玄宗。",
+    "徳川家康は江戸に幕府を開いた。",
     "세종대왕은 서울에서 태어났다.",
 ]
+STYLES = {"PER": "black on bright_cyan", "ORG": "black on bright_yellow", "LOC": "black on bright_green"}
+NEXT = """Next:
+  . .venv/bin/activate
+  retrieveall extract "Your own text."
+  retrieveall extract --input FILE --output names.html
+"""
 
 
 def show(console: Console, prediction: Prediction) -> None:
-    """One sentence: the entities with their offsets and probabilities, then the route and the knowledge."""
-    console.print(Text(prediction.text, style="bold"))
-    table = Table(box=None, padding=(0, 2), show_header=False)
+    """One text with its entities marked, then their offsets and probabilities, then the adapters and known names."""
+    text = Text(prediction.text)
     for entity in prediction.entities:
-        where = f"{entity.start}–{entity.end}"
-        table.add_row(entity.label, Text(entity.text, style="green"), where, f"{entity.score:.2f}")
-    console.print(table if prediction.entities else "  (no entities)")
+        text.stylize(STYLES.get(entity.label, "reverse"), entity.start, entity.end)
+    console.print(text)
+    for entity in prediction.entities:
+        line = f"  {entity.label} {entity.start:>3}–{entity.end:<3} {entity.score:.2f}  "
+        console.print(Text.assemble(line, (entity.text, "bold")))
     route = prediction.route
     adapters = ", ".join(f"{name} {weight:.2f}" for name, weight in route.adapters.items()) or "none"
-    console.print(Text(f"  adapters   {adapters} ({route.reason})", style="dim"))
-    known = ", ".join(map(describe, prediction.knowledge.entities)) or "none"
-    console.print(Text(f"  known      {known}", style="dim"))
-    for neighbour in prediction.knowledge.neighbours[:1]:
-        example = f"{neighbour.sentence.text} [{neighbour.language}, {neighbour.similarity:.2f}]"
-        console.print(Text(f"  retrieved  {example}\n", style="dim"))
-
-
-def describe(known: KnownEntity) -> str:
-    """A known entity with its label; ``in`` where the text has only a part of it."""
-    return f"{'in ' if known.partial else ''}{known.surface} → {known.label}"
+    known = ", ".join(f"{each.surface} → {each.label}" for each in prediction.knowledge.entities if not each.partial)
+    console.print(Text(f"  adapters: {adapters} ({route.reason}); known names: {known or 'none'}\n", style="dim"))
 
 
 def main() -> None:
-    console = Console(highlight=False)
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--svg", type=Path, help="save the output as a picture")
+    args = parser.parse_args()
+    console = Console(highlight=False, record=args.svg is not None, width=100 if args.svg else None)
+    started = time.perf_counter()
     model = RetrieveAll.from_pretrained("base")
-    for prediction in model.predict(SENTENCES):
+    opened = time.perf_counter()
+    predictions = model.predict(TEXTS)
+    done = time.perf_counter()
+    for prediction in predictions:
         show(console, prediction)
+    names = sum(len(prediction.entities) for prediction in predictions)
+    seconds = f"{opened - started:.1f} s to open the model, {done - opened:.1f} s to read"
+    console.print(f"{len(TEXTS)} texts, {names} names; {seconds}.\n")
+    console.print(NEXT)
+    if args.svg:
+        console.save_svg(str(args.svg), title="make run")
 
 
 if __name__ == "__main__":
