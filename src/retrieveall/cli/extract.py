@@ -75,12 +75,14 @@ def extract(
         typer.Option(
             "--format",
             "-f",
-            help="Default: by the ending of --output (.jsonl, .csv, .tsv, .conll, .html, .txt), else table on a "
-            "terminal and jsonl in a pipe.",
+            metavar="FORMAT",
+            help="table, jsonl, csv, tsv, conll or html. Default: by the ending of --output (.txt for table), else "
+            "table on a terminal and jsonl in a pipe.",
         ),
     ] = None,
     input_format: Annotated[
-        InputFormat, typer.Option(help="Input format; auto decides by suffix and first line.")
+        InputFormat,
+        typer.Option(metavar="FORMAT", help="text, jsonl, csv, tsv or parquet; auto decides by ending and first line."),
     ] = InputFormat.auto,
     text_column: Annotated[
         str | None,
@@ -162,7 +164,11 @@ def _open_target(target: Path | None, options: Mapping[str, Any] | None) -> Iter
 
     if options is not None and target is not None:
         with open_partial(target, options) as partial:
-            yield partial.stream, partial
+            try:
+                yield partial.stream, partial
+            except KeyboardInterrupt:
+                note(f"note: finished results are kept in {target}.part; repeat the command to go on")
+                raise
         return
     with open_output(sys.stdout if target is None else target) as stream:
         yield stream, None

@@ -88,8 +88,19 @@ class Extraction:
         self._seconds = time.monotonic() - started
 
     def _predict(self, batch: Sequence[Document], advance: Advance) -> list[Prediction]:
-        predictions = self._model.predict([document.text for document in batch], **self._options)
-        advance(sum(document.size for document in batch), len(batch))
+        """Predict a batch. The bar moves by bytes of the input, in proportion to the characters that are done."""
+        size, characters = sum(each.size for each in batch), max(1, sum(len(each.text) for each in batch))
+        done = moved = 0
+
+        def progress(more: int) -> None:
+            nonlocal done, moved
+            done += more
+            step = size * done // characters - moved
+            moved += step
+            advance(step, 0)
+
+        predictions = self._model.predict([each.text for each in batch], progress=progress, **self._options)
+        advance(size - moved, len(batch))
         return predictions
 
     def _restore(self, state: Mapping[str, Any], documents: Iterable[Document], advance: Advance) -> None:
