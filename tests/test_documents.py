@@ -67,6 +67,8 @@ def test_files_that_are_named_exist(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if blocks(path, "python")], ids=name_of)
 def test_imports_in_examples_work(path: Path) -> None:
     for code in blocks(path, "python"):
+        if "import spacy" in code:  # no dependency; tests/integrations runs these where it is installed
+            pytest.importorskip("spacy")
         imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, (ast.Import, ast.ImportFrom))]
         exec("\n".join(map(ast.unparse, imports)), {})
 

@@ -22,6 +22,8 @@ from retrieveall.types import (
     Route,
     Sentence,
     Word,
+    to_dicts,
+    to_rows,
 )
 
 ENTITY = Entity(0, 4, "LOC", "Köln", 0.9)
@@ -97,3 +99,43 @@ def test_mappings_are_like_dicts() -> None:
     changed = mapping | {"c": 3}
     changed["d"] = 4
     assert mapping == {"a": 2, "b": 1}
+
+
+def predicted(text: str, *spans: tuple[int, int, str]) -> Prediction:
+    entities = tuple(Entity(start, end, label, text[start:end], 0.98765) for start, end, label in spans)
+    return Prediction(text, entities, Route({"de": 1.0}, {"de": 0.75, "en": 0.25}), KNOWLEDGE)
+
+
+def test_plain_data_is_json_and_has_everything() -> None:
+    plain = predicted("Köln ist alt", (0, 4, "LOC")).to_dict()
+    assert json.loads(json.dumps(plain)) == plain
+    assert plain["entities"] == [{"start": 0, "end": 4, "label": "LOC", "text": "Köln", "score": 0.9877}]
+    assert plain["route"] == {"adapters": {"de": 1.0}, "votes": {"de": 0.75, "en": 0.25}, "reason": "vote"}
+    assert plain["language"] == "de"
+    assert set(predicted("").to_dict(knowledge=True)) == {*plain, "knowledge"}
+    assert to_dicts([predicted("a"), predicted("b")])[1]["text"] == "b"
+
+
+def test_rows_are_a_flat_table_that_loses_no_text() -> None:
+    rows = to_rows([predicted("Köln, Bonn", (0, 4, "LOC"), (6, 10, "LOC")), predicted("nichts")])
+    assert [(row["row"], row["entity"]) for row in rows] == [(0, "Köln"), (0, "Bonn"), (1, None)]
+    assert len({tuple(row) for row in rows}) == 1
+    assert rows[2]["text"] == "nichts"
+
+
+def test_printing_a_prediction_is_short() -> None:
+    assert str(predicted("Köln ist\nalt", (0, 4, "LOC"))) == "Köln ist alt\n  LOC   Köln  0-4  0.988"
+    assert str(predicted("nichts")) == "nichts\n  no entities"
+    long = predicted("Köln " * 1000, *((5 * i, 5 * i + 4, "LOC") for i in range(1000)))
+    assert len(str(long)) < 1000
+    assert "... and 980 more" in str(long)
+    assert "\x1b" not in str(predicted("\x1b[2J", (0, 4, "LOC")))
+    assert len(repr(predicted("Köln", (0, 4, "LOC")))) < 300  # what was retrieved is left out
+
+
+def test_a_notebook_shows_marked_text_and_runs_none() -> None:
+    html = predicted('<script>alert("1")</script> Köln', (0, 8, "PER"), (28, 32, "LOC"))._repr_html_()
+    assert "<script" not in html
+    assert html.count("<mark") == 2
+    assert "LOC, characters 28 to 32, probability 0.988" in html
+    assert "http" not in html

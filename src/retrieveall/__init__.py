@@ -20,6 +20,8 @@ from retrieveall.types import (
     Route,
     Sentence,
     Word,
+    to_dicts,
+    to_rows,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ __all__ = [
     "TrainingConfig",
     "Word",
     "__version__",
+    "to_dicts",
+    "to_rows",
 ]
 
 

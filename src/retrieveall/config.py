@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -421,18 +423,38 @@ def parse_config(kind: type[T], raw: Any, where: str) -> T:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_fault(error)}") from None
+        raise ConfigError(f"{where}: {_fault(kind, error)}") from None
 
 
-def _fault(error: ValidationError) -> str:
+def _fault(kind: type[BaseModel], error: ValidationError) -> str:
     """The first invalid key and the reason."""
     first = error.errors(include_url=False)[0]
     key = _key(first["loc"])
     if first["type"] == "union_tag_invalid":
         return f"{key}.kind: expected {' or '.join(_KINDS)}, got {str(first['ctx']['tag'])[:80]!r}"
     if first["type"] == "extra_forbidden":
-        return f"{key}: expected a known key, got one that does not exist; check its spelling and its place"
+        meant = _meant(kind, key)
+        hint = f"did you mean {meant}?" if meant else "check its spelling and its place"
+        return f"{key}: expected a known key, got one that does not exist; {hint}"
     return f"{key or 'the document'}: {str(first['msg']).removeprefix('Value error, ')}"
+
+
+def _meant(kind: type[BaseModel], key: str) -> str | None:
+    """The existing key most like ``key``: alike in spelling, or of the same name in another place."""
+    keys = list(_keys(kind))
+    name = key.rpartition(".")[2]
+    elsewhere = [each for each in keys if each.rpartition(".")[2] == name]
+    return next(iter(elsewhere or get_close_matches(key, keys, 1, 0.75)), None)
+
+
+def _keys(kind: Any, before: str = "") -> Iterator[str]:
+    """The dotted keys of a settings class, with those of the classes inside."""
+    for name, found in getattr(kind, "model_fields", {}).items():
+        yield f"{before}{name}"
+        for inner in (found.annotation, *get_args(found.annotation)):
+            for each in (inner, *get_args(inner)):
+                if isinstance(each, type) and issubclass(each, BaseModel):
+                    yield from _keys(each, f"{before}{name}.")
 
 
 def _key(location: tuple[int | str, ...]) -> str:

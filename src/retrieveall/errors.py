@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,6 +81,10 @@ class MissingExtraError(RetrieveAllError):
     """An optional dependency is not installed; names the exact command that installs it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
+        # With the path of this Python: "pip" alone may be that of another one, or not there.
+        quote = '"' if os.name == "nt" else "'"
+        python = shlex.quote(sys.executable or "python")
         super().__init__(
-            f"{purpose} needs the package '{package}', which is not installed; run: pip install 'retrieveall[{extra}]'"
+            f"{purpose} needs the package '{package}', which is not installed; "
+            f"run: {python} -m pip install {quote}retrieveall[{extra}]{quote}"
         )

@@ -186,9 +186,10 @@ def _download(repo_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     from retrieveall.data.hub import quiet_retries
+    from retrieveall.storage.hub import fail_fast
 
     try:
-        with quiet_retries():
+        with quiet_retries(), fail_fast(repo_id):
             return Path(snapshot_download(repo_id, revision=revision))
     except Exception as error:
         raise ModelFolderError(

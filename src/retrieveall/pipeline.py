@@ -1,11 +1,12 @@
 """RetrieveAll: window -> retrieve -> route -> prompt -> decode.
 
-``predict`` calls the stages in order; training, evaluation, calibration and planning call the same stages.
+``predict`` calls the stages in order, piece by piece for long texts; training, evaluation, calibration and planning
+call the same stages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -18,8 +19,19 @@ from retrieveall.decoders.calibration import UNCALIBRATED, Calibration, calibrat
 from retrieveall.engines import EngineName, Failure, open_engine
 from retrieveall.errors import ConfigError, EngineError, InputError, LanguageError
 from retrieveall.model_folder import ModelFolder
-from retrieveall.stages import Stages, Window, merge_knowledge, merge_routes
-from retrieveall.types import AnswerFaults, Entity, Knowledge, Prediction, Route
+from retrieveall.stages import (
+    Parts,
+    Piece,
+    PiecePrediction,
+    Stages,
+    Window,
+    cut_pieces,
+    group_pieces,
+    merge_knowledge,
+    merge_routes,
+    sum_faults,
+)
+from retrieveall.types import Entity, Knowledge, Prediction, Route
 
 if TYPE_CHECKING:
     from retrieveall.engines import Engine
@@ -142,14 +154,19 @@ class RetrieveAll:
         language: str | Sequence[str | None] | None = None,
         labels: str | Sequence[str] | None = None,
         threshold: float | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> list[Prediction]:
         """The entities of each text, in order.
+
+        About 100,000 characters are worked on at a time, so that memory does not grow with the length of a text. Of a
+        longer text, the 1,000 nearest examples and the first 10,000 known mentions are returned as its knowledge.
 
         Args:
             language: use this language's adapter for all texts, or one language (or None) per text; None routes by
                 retrieval.
             labels: return only entities with this label, or these labels.
             threshold: return only entities with at least this probability, 0 to 1; None for the model's own threshold.
+            progress: called with the number of characters that are done, as often as some are.
 
         Raises:
             InputError: not a text, a text that is too long, an unknown label, a threshold outside 0 to 1.
@@ -167,12 +184,7 @@ class RetrieveAll:
         for number, text in enumerate(texts):
             _check_text(text, number)
         with self._lock:
-            windows = self.stages.window(texts)
-            knowledge = self.stages.retrieve(windows)
-            routes = self.stages.route(windows, knowledge, languages)
-            prompts = self.stages.prompt(windows, knowledge, routes)
-            readings = self.decoder.decode(self.engine, windows, prompts, routes)
-            predictions = self._predictions(texts, windows, knowledge, routes, readings)
+            predictions = self._in_pieces(texts, languages, progress)
         failures = {i: each.reason for i, each in enumerate(predictions) if isinstance(each, Failure)}
         results = [None if isinstance(each, Failure) else _only(each, wanted, threshold) for each in predictions]
         if failures:
@@ -240,6 +252,32 @@ class RetrieveAll:
             raise InputError(f"expected labels among {', '.join(self.labels)}, got {str(unknown[0])[:80]!r}")
         return frozenset(wanted)
 
+    def _in_pieces(
+        self, texts: Sequence[str], languages: Sequence[str | None], progress: Callable[[int], None] | None
+    ) -> list[Prediction | Failure]:
+        """Predict long texts piece by piece; a text fails if one of its pieces does."""
+        parts = [Parts(text) for text in texts]
+        failures: dict[int, Failure] = {}
+        for group in group_pieces(cut_pieces(texts)):
+            for piece, found in zip(group, self._pieces(group, languages), strict=True):
+                if isinstance(found, Failure):
+                    failures.setdefault(piece.document, found)
+                else:
+                    parts[piece.document].add(piece, found)
+            if progress is not None:
+                progress(sum(len(piece.text) for piece in group))
+        return [failures.get(number) or part.whole() for number, part in enumerate(parts)]
+
+    def _pieces(self, pieces: Sequence[Piece], languages: Sequence[str | None]) -> list[PiecePrediction | Failure]:
+        """The five stages."""
+        texts = [piece.text for piece in pieces]
+        windows = self.stages.window(texts)
+        knowledge = self.stages.retrieve(windows)
+        routes = self.stages.route(windows, knowledge, [languages[piece.document] for piece in pieces])
+        prompts = self.stages.prompt(windows, knowledge, routes)
+        readings = self.decoder.decode(self.engine, windows, prompts, routes)
+        return self._predictions(texts, windows, knowledge, routes, readings)
+
     def _predictions(
         self,
         texts: Sequence[str],
@@ -247,12 +285,12 @@ class RetrieveAll:
         knowledge: Sequence[Knowledge],
         routes: Sequence[Route],
         readings: Sequence[Reading | Failure],
-    ) -> list[Prediction | Failure]:
+    ) -> list[PiecePrediction | Failure]:
         """Merge the windows of each text; a text fails if one of its windows does."""
         own: list[list[int]] = [[] for _ in texts]
         for number, window in enumerate(windows):
             own[window.document].append(number)
-        results: list[Prediction | Failure] = []
+        results: list[PiecePrediction | Failure] = []
         for text, numbers in zip(texts, own, strict=True):
             failed = [reading for i in numbers if isinstance(reading := readings[i], Failure)]
             if failed:
@@ -260,15 +298,14 @@ class RetrieveAll:
                 continue
             mine = [windows[i] for i in numbers]
             read = [(windows[i], routes[i], reading) for i in numbers if isinstance(reading := readings[i], Reading)]
-            results.append(
-                Prediction(
-                    text,
-                    tuple(self._entities(text, read)),
-                    merge_routes(mine, [routes[i] for i in numbers]),
-                    merge_knowledge(mine, [knowledge[i] for i in numbers]),
-                    _faults([reading for _, _, reading in read]),
-                )
+            prediction = Prediction(
+                text,
+                tuple(self._entities(text, read)),
+                merge_routes(mine, [routes[i] for i in numbers]),
+                merge_knowledge(mine, [knowledge[i] for i in numbers]),
+                sum_faults([reading.faults for _, _, reading in read if reading.faults is not None]),
             )
+            results.append(PiecePrediction(prediction, sum(window.kept_words for window in mine)))
         return results
 
     def _entities(self, text: str, read: Iterable[tuple[Window, Route, Reading]]) -> Iterator[Entity]:
@@ -319,16 +356,6 @@ def _only(prediction: Prediction, labels: frozenset[str], threshold: float) -> P
     """The prediction with only the entities of these labels and at least this probability."""
     kept = (each for each in prediction.entities if each.label in labels and (each.score or 0.0) >= threshold)
     return replace(prediction, entities=tuple(kept))
-
-
-def _faults(readings: Sequence[Reading]) -> AnswerFaults | None:
-    """The summed faults of all answers; None if there are no answers."""
-    found = [reading.faults for reading in readings if reading.faults is not None]
-    if not found:
-        return None
-    return AnswerFaults(
-        sum(each.malformed for each in found), sum(each.invented for each in found), sum(each.unknown for each in found)
-    )
 
 
 def _listed(texts: str | Iterable[str]) -> Iterable[str]:

@@ -6,8 +6,8 @@ All offsets are Unicode code points of the text they refer to, end exclusive, so
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self, TypeVar
 
 __all__ = [
@@ -22,7 +22,14 @@ __all__ = [
     "Route",
     "Sentence",
     "Word",
+    "to_dicts",
+    "to_rows",
 ]
+
+_DIGITS = 4
+"""Digits of probabilities, similarities and shares in plain data."""
+_SHOWN_TEXT, _SHOWN_ENTITIES = 300, 20
+"""Characters and entities that ``print(prediction)`` shows."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -73,6 +80,13 @@ class Entity:
     text: str = ""
     score: float | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """``{"start", "end", "label", "text", "score"}``; no score for a gold entity."""
+        plain: dict[str, Any] = {"start": self.start, "end": self.end, "label": self.label, "text": self.text}
+        if self.score is not None:
+            plain["score"] = round(self.score, _DIGITS)
+        return plain
+
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
@@ -94,6 +108,16 @@ class Neighbour:
     @property
     def language(self) -> str:
         return self.sentence.language or ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sentence with its entities, its language and id, and the similarity."""
+        return {
+            "text": self.sentence.text,
+            "language": self.language,
+            "id": self.sentence.id,
+            "similarity": round(self.similarity, _DIGITS),
+            "entities": [entity.to_dict() for entity in self.sentence.entities],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +169,19 @@ class KnownEntity:
         mentions = sum(self.label_counts().values()) + (0 if self.partial else self.inside)
         return mentions / (mentions + self.outside) if mentions else 0.0
 
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain data."""
+        return {
+            "start": self.start,
+            "end": self.end,
+            "surface": self.surface,
+            "similarity": round(self.similarity, _DIGITS),
+            "inside": self.inside,
+            "outside": self.outside,
+            "partial": self.partial,
+            "counts": {language: dict(counts) for language, counts in self.counts.items()},
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class LanguageMatch:
@@ -178,6 +215,13 @@ class Knowledge:
     def __post_init__(self) -> None:
         object.__setattr__(self, "languages", _freeze(self.languages))
 
+    def to_dict(self) -> dict[str, Any]:
+        """``{"neighbours", "entities"}``: what was retrieved."""
+        return {
+            "neighbours": [neighbour.to_dict() for neighbour in self.neighbours],
+            "entities": [known.to_dict() for known in self.entities],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -201,6 +245,10 @@ class Route:
         """The language with the largest adapter weight; None if the backbone runs alone."""
         return max(self.adapters, key=lambda name: (self.adapters[name], name)) if self.adapters else None
 
+    def to_dict(self) -> dict[str, Any]:
+        """``{"adapters", "votes", "reason"}``, the largest shares first."""
+        return {"adapters": _shares(self.adapters), "votes": _shares(self.votes), "reason": self.reason}
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerFaults:
@@ -219,11 +267,82 @@ class AnswerFaults:
 class Prediction:
     """The entities of one text, sorted by start, with the route and knowledge used.
 
-    ``faults`` are the errors in the written answer; None for the tagging decoder.
+    ``faults`` are the errors in the written answer; None for the tagging decoder. ``print(prediction)`` is short, and
+    a notebook shows the text with its entities marked.
     """
 
     text: str
     entities: tuple[Entity, ...]
     route: Route
-    knowledge: Knowledge
+    knowledge: Knowledge = field(repr=False)
     faults: AnswerFaults | None = None
+
+    def to_dict(self, *, knowledge: bool = False) -> dict[str, Any]:
+        """Plain data for JSON: ``{"text", "entities", "route", "language"}``, with ``knowledge`` what was retrieved."""
+        plain: dict[str, Any] = {
+            "text": self.text,
+            "entities": [entity.to_dict() for entity in self.entities],
+            "route": self.route.to_dict(),
+            "language": self.route.language,
+        }
+        if knowledge:
+            plain["knowledge"] = self.knowledge.to_dict()
+        return plain
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One row per entity: ``{"text", "language", "start", "end", "label", "entity", "score"}``.
+
+        A text without entities has one row, in which the last five are None.
+        """
+        head = {"text": self.text, "language": self.route.language}
+        if not self.entities:
+            return [head | dict.fromkeys(("start", "end", "label", "entity", "score"))]
+        return [
+            head
+            | {"start": each.start, "end": each.end, "label": each.label, "entity": each.text}
+            | {"score": None if each.score is None else round(each.score, _DIGITS)}
+            for each in self.entities
+        ]
+
+    def __str__(self) -> str:
+        from retrieveall.markup import shorten, visible
+
+        lines = [shorten(self.text, _SHOWN_TEXT), *map(_entity_line, self.entities[:_SHOWN_ENTITIES])]
+        if not self.entities:
+            lines.append("  no entities")
+        if len(self.entities) > _SHOWN_ENTITIES:
+            lines.append(f"  ... and {len(self.entities) - _SHOWN_ENTITIES:,} more")
+        return visible("\n".join(lines))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from retrieveall.markup import notebook_html
+
+        return notebook_html(self.text, self.entities)
+
+
+def to_dicts(predictions: Iterable[Prediction], *, knowledge: bool = False) -> list[dict[str, Any]]:
+    """Predictions as plain data, one dict per text; see ``Prediction.to_dict``."""
+    return [prediction.to_dict(knowledge=knowledge) for prediction in predictions]
+
+
+def to_rows(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
+    """Predictions as a flat table: one row per entity, or one for a text without; see ``Prediction.to_rows``.
+
+    ``"row"`` counts the texts from 0, so that the rows can be joined with the texts.
+
+    Example:
+        >>> pandas.DataFrame(to_rows(model.predict(frame["text"].tolist())))
+    """
+    return [{"row": number} | row for number, each in enumerate(predictions) for row in each.to_rows()]
+
+
+def _shares(weights: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(weights[name], _DIGITS) for name in sorted(weights, key=lambda n: (-weights[n], n))}
+
+
+def _entity_line(entity: Entity) -> str:
+    from retrieveall.markup import shorten
+
+    score = "" if entity.score is None else f"  {entity.score:.3f}"
+    return f"  {entity.label:<5} {shorten(entity.text, 80)}  {entity.start}-{entity.end}{score}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from retrieveall.errors import InputError, LanguageError
@@ -34,6 +34,7 @@ class FakeModel:
         language: str | None = None,
         labels: Sequence[str] | None = None,
         threshold: float | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> list[Prediction]:
         if language is not None and language not in self.languages:
             raise LanguageError(f"expected one of the languages {', '.join(self.languages)}, got {language!r}")
@@ -41,6 +42,8 @@ class FakeModel:
             if label not in self.labels:
                 raise InputError(f"expected labels among {', '.join(self.labels)}, got {label!r}")
         self.batches.append(len(texts))
+        if progress is not None:
+            progress(sum(map(len, texts)))
         return [self._one(text, language, labels or self.labels, threshold or 0.0) for text in texts]
 
     def _one(self, text: str, language: str | None, labels: Sequence[str], threshold: float) -> Prediction:

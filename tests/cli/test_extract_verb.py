@@ -13,6 +13,7 @@ from cli_fakes import FakeModel, one_error
 from typer.testing import Result
 
 from retrieveall.cli import extract as module
+from retrieveall.cli.render import Format
 
 Run = Callable[..., Result]
 pytestmark = pytest.mark.usefixtures("fake")
@@ -119,10 +120,10 @@ def test_language_labels_and_threshold_reach_the_model(run: Run) -> None:
 
 
 def test_model_verification_and_server(run: Run, fake: FakeModel) -> None:
-    run("extract", "Ada", "--model", "some/folder", "--no-verify", "--server", "http://h:1")
-    assert fake.opened == ("some/folder", {"verify": False, "server": "http://h:1"})  # type: ignore[attr-defined]
+    run("extract", "Ada", "--model", "some/folder", "--no-verify", "--server", "http://h:1", "--device", "cpu")
+    assert fake.opened == ("some/folder", {"verify": False, "server": "http://h:1", "device": "cpu"})  # type: ignore[attr-defined]
     run("extract", "Ada")
-    assert fake.opened == ("base", {"verify": True, "server": None})  # type: ignore[attr-defined]
+    assert fake.opened == ("base", {"verify": True, "server": None, "device": None})  # type: ignore[attr-defined]
 
 
 def test_batches_keep_the_order(run: Run, fake: FakeModel) -> None:
@@ -148,7 +149,16 @@ def test_threads_reach_the_libraries(run: Run, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("name", "beginning"), [("a.jsonl", '{"text"'), ("a.tsv", "Ada\tB-PER"), ("a.html", "<!doctype"), ("a", '{"text"')]
+    ("name", "beginning"),
+    [
+        ("a.jsonl", '{"text"'),
+        ("a.NDJSON", '{"text"'),
+        ("a.csv", "row,text,"),
+        ("a.tsv", "row\ttext\t"),
+        ("a.conll", "Ada\tB-PER"),
+        ("a.html", "<!doctype"),
+        ("a.txt", "Ada\n  label"),
+    ],
 )
 def test_the_suffix_of_the_output_says_the_format(run: Run, tmp_path: Path, name: str, beginning: str) -> None:
     result = run("extract", "Ada", "-o", tmp_path / name)
@@ -157,7 +167,16 @@ def test_the_suffix_of_the_output_says_the_format(run: Run, tmp_path: Path, name
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.parametrize("format", ["table", "jsonl", "conll", "html"])
+@pytest.mark.parametrize("name", ["a.xlsx", "a", "a.jsonl.bak", "a.parquet"])
+def test_an_unknown_ending_is_refused_unless_the_format_is_given(run: Run, tmp_path: Path, name: str) -> None:
+    result = run("extract", "Ada", "-o", tmp_path / name)
+    assert result.exit_code == 2
+    assert name in result.stderr
+    assert not list(tmp_path.iterdir())
+    assert run("extract", "Ada", "-o", tmp_path / name, "--format", "jsonl").exit_code == 0
+
+
+@pytest.mark.parametrize("format", list(Format))
 def test_every_format(run: Run, format: str) -> None:
     result = run("extract", "Ada in London", "--format", format, "--explain")
     assert result.exit_code == 0
@@ -245,7 +264,7 @@ def test_a_text_that_is_too_long_is_named_and_those_before_it_are_answered(
 
 
 def test_folders_without_texts(run: Run, tmp_path: Path) -> None:
-    one_error(run("extract", "-i", tmp_path), ".txt or .jsonl")
+    one_error(run("extract", "-i", tmp_path), ".txt, .jsonl or .ndjson", "--text-column")
     (tmp_path / "a.txt").write_text("")
     one_error(run("extract", "-i", tmp_path), "empty files only")
 

@@ -17,9 +17,10 @@ from retrieveall.cli.render.base import Renderer
 from retrieveall.cli.render.conll import ConllRenderer
 from retrieveall.cli.render.html import HtmlRenderer
 from retrieveall.cli.render.jsonl import JsonlRenderer
-from retrieveall.cli.render.marks import likeness, stretches, visible
+from retrieveall.cli.render.marks import likeness
 from retrieveall.cli.render.table import TableRenderer
 from retrieveall.data import read_corpus
+from retrieveall.markup import stretches, visible
 from retrieveall.types import Entity, Knowledge, KnownEntity, Neighbour, Prediction, Route, Sentence
 
 LABELS = ("PER", "LOC")
@@ -174,7 +175,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += attrs
-        if tag not in ("meta",):
+        if tag not in ("meta", "input"):
             self._open.append(tag)
         if tag == "p":
             self.paragraphs.append("")
@@ -193,8 +194,24 @@ def test_html_shows_label_score_and_direction() -> None:
     assert 'title="LOC, characters 7 to 13, probability 0.877"' in page
     assert "adapters en 0.80, fr 0.20 (mixture)" in page
     assert page.count("<mark") == len(LABELS) + 1  # the legend names every label
+    assert "<b>LOC 0.88</b>" in page
     assert "prefers-color-scheme: dark" in page
     assert "http" not in page.replace("http-equiv", "")  # nothing from elsewhere
+
+
+def test_html_counts_and_filters_by_label() -> None:
+    page = whole(HtmlRenderer(LABELS), predict("Ada, Bo", (0, 3, "PER"), (5, 7, "PER")), predict("Bonn", (0, 4, "LOC")))
+    assert ">PER <b>2</b>" in page
+    assert ">LOC <b>1</b>" in page
+    assert "2 texts, 3 entities" in page
+    boxes = [value for name, value in Page(page).attributes if name == "id"]
+    assert boxes == ["label0", "label1"]
+    for box, label in zip(boxes, LABELS, strict=True):
+        assert f'aria-label="Show {label}"' in page
+        assert f'<label for="{box}">' in page
+        assert f"#{box}:not(:checked) ~ main .{box} {{ background: none" in page
+    assert page.count('class="label0"') == 2
+    assert page.index("<input") < page.index("<main>") < page.index("<nav>")  # styles only look forward
 
 
 def test_html_never_runs_a_text() -> None:

@@ -181,3 +181,17 @@ def test_the_command_line_hides_where_the_interpreter_is(monkeypatch: pytest.Mon
     command = ["/home/me/venv/bin/python", "/home/me/venv/bin/retrieveall", "evaluate", "my data"]
     monkeypatch.setattr("sys.orig_argv", command)
     assert Provenance.collect().command == "python retrieveall evaluate 'my data'"
+
+
+def test_a_table_for_a_terminal_fits_and_has_every_figure(make_report: Make) -> None:
+    report = make_report()
+    lines = report.to_text(60).splitlines()
+    assert max(map(len, lines)) <= 60
+    header, _, *rows = [line.strip("| ").split(" | ") for line in report.to_markdown().splitlines()]
+    text = "\n".join(lines)
+    for cell in {cell for row in (header, *rows) for cell in row}:
+        assert cell in text
+    blocks = text.split("\n\n")
+    assert len(blocks) > 1
+    for block in blocks:
+        assert [line.split()[0] for line in block.splitlines()] == ["language", *(row[0] for row in rows)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,31 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(
     assert equal(resumed, whole)
     again = run(tmp_path / "run", settings=settings)
     assert equal(again, whole), "a run that is complete has nothing to do"
+
+
+def test_an_interruption_ends_the_step_and_leaves_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupting(Numbers):
+        def __getitem__(self, number: int) -> dict[str, Tensor]:
+            if number == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().__getitem__(number)
+
+    whole = run(tmp_path / "whole")
+    # A shell that starts the tests in the background has told its children to ignore interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "run", batches=Interrupting())
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "Ctrl-C again" in capsys.readouterr().err
+    assert len(list((tmp_path / "run").glob("checkpoint-*"))) == 1
+    batches = Numbers()
+    assert equal(run(tmp_path / "run", batches=batches), whole)
+    assert batches.asked[0] >= 5
 
 
 def test_a_group_has_a_rate_and_a_decay_of_its_own(tmp_path: Path) -> None:

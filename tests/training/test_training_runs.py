@@ -376,9 +376,10 @@ def test_a_small_language_is_passed_over_more_often() -> None:
     assert settings_for(default, 20_000) == default
     hundred, thousand = settings_for(default, 100), settings_for(default, 1000)
     assert hundred.epochs > thousand.epochs > default.epochs
-    own = TrainingConfig(epochs=3.0)
+    assert hundred.batch_size < thousand.batch_size == default.batch_size
+    own = TrainingConfig(epochs=3.0, batch_size=8)
     assert settings_for(own, 100) == own
-    assert settings_for(TrainingConfig(steps=5), 100) == TrainingConfig(steps=5)
+    assert settings_for(TrainingConfig(steps=5), 100) == TrainingConfig(steps=5, batch_size=2)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,6 @@ app = typer.Typer(
     cls=_Guarded,
     name="retrieveall",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retrieveall.cli.options import Languages, Model, Server, Threads, Verify, split_list, use_threads
-from retrieveall.cli.progress import is_terminal, stages
+from retrieveall.cli.progress import stages
 
 if TYPE_CHECKING:
     from retrieveall.evaluation import EvaluationReport
@@ -104,11 +103,4 @@ def _files(data: str, split: str, languages: list[str] | None, language: str | N
 
 
 def _print(report: EvaluationReport) -> None:
-    table = report.to_markdown()
-    if not is_terminal(sys.stdout):
-        typer.echo(table)
-        return
-    from rich.console import Console
-    from rich.markdown import Markdown
-
-    Console().print(Markdown(table))
+    typer.echo(report.to_text())

@@ -1,35 +1,50 @@
-"""``retrieveall extract``: predict entities and print them as a table, JSONL, CoNLL or HTML."""
+"""``retrieveall extract``: predict entities and print them as a table, JSONL, CSV, TSV, CoNLL or HTML."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from retrieveall.cli.guard import note
-from retrieveall.cli.options import BatchSize, InputFormat, Model, Server, Threads, Verify, split_list, use_threads
-from retrieveall.cli.progress import Advance, bar, is_terminal
+from retrieveall.cli.options import (
+    BatchSize,
+    Device,
+    InputFormat,
+    Model,
+    Server,
+    Threads,
+    Verify,
+    split_list,
+    use_threads,
+)
+from retrieveall.cli.progress import bar, is_terminal
 from retrieveall.cli.render import Format
 
 if TYPE_CHECKING:
+    from retrieveall.cli.extraction import Source
     from retrieveall.cli.inputs import Document
     from retrieveall.cli.render import Renderer
-    from retrieveall.types import Prediction
+    from retrieveall.cli.resume import Partial
 
 __all__ = ["extract"]
 
 _WIDTH = 120  # columns of a table written to a file
 _BY_SUFFIX = {
+    ".jsonl": Format.jsonl,
+    ".ndjson": Format.jsonl,
+    ".csv": Format.csv,
+    ".tsv": Format.tsv,
     ".html": Format.html,
     ".htm": Format.html,
     ".conll": Format.conll,
-    ".tsv": Format.conll,
     ".iob2": Format.conll,
+    ".txt": Format.table,
 }
 
 
@@ -44,7 +59,8 @@ def extract(
             "--input",
             "-i",
             metavar="FILE|FOLDER|-",
-            help="A file with one text per line or JSONL, or a folder of .txt and .jsonl files.",
+            help="One text per line (.txt), a table (.csv, .tsv, .parquet, .jsonl), or a folder of .txt and "
+            ".jsonl files.",
         ),
     ] = None,
     output: Annotated[
@@ -57,12 +73,25 @@ def extract(
     format: Annotated[
         Format | None,
         typer.Option(
-            "--format", "-f", help="Default: table on a terminal, else by suffix (.html, .conll, .tsv), else jsonl."
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help="table, jsonl, csv, tsv, conll or html. Default: by the ending of --output (.txt for table), else "
+            "table on a terminal and jsonl in a pipe.",
         ),
     ] = None,
     input_format: Annotated[
-        InputFormat, typer.Option(help="Input format; auto decides by suffix and first line.")
+        InputFormat,
+        typer.Option(metavar="FORMAT", help="text, jsonl, csv, tsv or parquet; auto decides by ending and first line."),
     ] = InputFormat.auto,
+    text_column: Annotated[
+        str | None,
+        typer.Option(
+            "--text-column",
+            metavar="NAME",
+            help="The column of a table that holds the texts; the others are carried into the output. Default: text.",
+        ),
+    ] = None,
     whole_file: Annotated[
         bool, typer.Option("--whole-file", help="Treat each text file as one text instead of one per line.")
     ] = False,
@@ -76,46 +105,74 @@ def extract(
     ] = None,
     batch_size: BatchSize = 256,
     threads: Threads = None,
+    device: Device = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Also show the retrieved examples and known entities.")
     ] = False,
     verify: Verify = True,
     server: Server = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="For long runs: keep finished results beside --output, and go on after them when repeated."
+        ),
+    ] = False,
 ) -> None:
     """Find the entities in texts.
 
     Results are streamed in the order of the texts. Offsets count characters
     (Unicode code points), end exclusive.
 
-    With JSONL input and output, other fields such as an id are kept; "text",
-    "entities", "route", "language" and "knowledge" are overwritten.
+    JSONL, CSV and TSV keep the other fields of a table, such as an id; "text",
+    "entities", "route", "language" and "knowledge" are overwritten. CSV and TSV
+    have a row per entity, and one for a text without.
     """
-    from retrieveall.data.files import open_output
-
     wanted = split_list(labels, "--labels")
-    source = _open_source(texts or [], input, input_format, whole_file)
     target = None if output is None or str(output) == "-" else output
+    chosen = _choose(format, target)
+    source = _open_source(texts or [], input, input_format, whole_file, text_column)
+    if resume and (target is None or not source.files):
+        raise typer.BadParameter("expected --input and --output as files with --resume", param_hint="--resume")
     use_threads(threads)
+    options = {
+        **{"input": source.identity(), "model": model, "format": chosen.value, "text column": text_column},
+        **{"input format": input_format.value, "whole file": whole_file, "language": language},
+        **{"labels": wanted, "threshold": threshold, "explain": explain},
+    }
     # Opened before the model is loaded, so that an unwritable file fails at once.
-    with open_output(sys.stdout if target is None else target) as stream:
+    with _open_target(target, options if resume else None) as (stream, partial):
         from retrieveall import RetrieveAll
+        from retrieveall.cli.extraction import Extraction
 
-        opened = RetrieveAll.from_pretrained(model, verify=verify, server=server)
-        renderer = _make_renderer(_choose(format, target), wanted or opened.labels, explain, target)
-
-        unknown = done = 0
-
-        def predict(batch: Sequence[str]) -> list[Prediction]:
-            nonlocal unknown, done
-            predictions = opened.predict(batch, language=language, labels=wanted, threshold=threshold)
-            unknown += sum(prediction.route.reason == "unknown" for prediction in predictions)
-            done += len(predictions)
-            return predictions
-
+        opened = RetrieveAll.from_pretrained(model, verify=verify, server=server, device=device)
+        renderer = _make_renderer(chosen, wanted or opened.labels, explain, target)
+        run = Extraction(opened, renderer, stream, partial, language=language, labels=wanted, threshold=threshold)
         shown = source.size is not None and not (target is None and is_terminal(sys.stdout))
         with bar("extracting", source.size, unit="texts", shown=shown) as advance:
-            _run(source.documents, batch_size, predict, renderer, stream, advance)
-    _note_unknown(unknown, done, opened.languages)
+            run.over(source.documents, batch_size, advance)
+    for line in renderer.notes():
+        note(line)
+    _note_unknown(run.done.unknown, run.done.texts, opened.languages)
+    if target is not None or source.files:
+        note(run.summary("" if target is None else str(target)))
+
+
+@contextmanager
+def _open_target(target: Path | None, options: Mapping[str, Any] | None) -> Iterator[tuple[IO[str], Partial | None]]:
+    """The stream to write to; with ``options``, what an earlier run with the same options has finished is kept."""
+    from retrieveall.cli.resume import open_partial
+    from retrieveall.data.files import open_output
+
+    if options is not None and target is not None:
+        with open_partial(target, options) as partial:
+            try:
+                yield partial.stream, partial
+            except KeyboardInterrupt:
+                note(f"note: finished results are kept in {target}.part; repeat the command to go on")
+                raise
+        return
+    with open_output(sys.stdout if target is None else target) as stream:
+        yield stream, None
 
 
 def _note_unknown(unknown: int, texts: int, languages: Sequence[str]) -> None:
@@ -127,41 +184,16 @@ def _note_unknown(unknown: int, texts: int, languages: Sequence[str]) -> None:
         )
 
 
-def _run(
-    documents: Iterable[Document],
-    batch_size: int,
-    predict: Callable[[Sequence[str]], list[Prediction]],
-    renderer: Renderer,
-    stream: IO[str],
-    advance: Advance,
-) -> None:
-    from retrieveall.cli.inputs import batches
-
-    stream.write(renderer.head())
-    for batch in batches(documents, batch_size):
-        predictions = predict([document.text for document in batch])
-        for document, prediction in zip(batch, predictions, strict=True):
-            stream.write(renderer.item(prediction, document.fields))
-        stream.flush()
-        advance(sum(document.size for document in batch), len(batch))
-    stream.write(renderer.tail())
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """``size``: bytes of the input file, for the progress bar; None for other input."""
-
-    documents: Iterable[Document]
-    size: int | None = None
-
-
-def _open_source(texts: Sequence[str], path: str | None, format: InputFormat, whole_file: bool) -> _Source:
+def _open_source(
+    texts: Sequence[str], path: str | None, format: InputFormat, whole_file: bool, column: str | None
+) -> Source:
     """The documents. The first is read at once, so that bad input fails before the model is loaded.
 
     Raises:
         typer.BadParameter: not exactly one source.
         DataError: no readable input.
     """
+    from retrieveall.cli.extraction import Source
     from retrieveall.cli.inputs import Reader, from_arguments
 
     if path is not None and texts:
@@ -169,18 +201,24 @@ def _open_source(texts: Sequence[str], path: str | None, format: InputFormat, wh
     if texts and list(texts) != ["-"]:
         if len(texts) == 1 and len(texts[0]) < 256 and _is_file(texts[0]):
             note(f"note: {texts[0]!r} is treated as text; to read the file: --input {texts[0]}")
-        return _Source(list(from_arguments(texts)))
+        return Source(list(from_arguments(texts)))
     if path is None and not texts and is_terminal(sys.stdin):
         raise typer.BadParameter(
             "expected a text, --input FILE, or text on standard input, got none", param_hint="TEXT"
         )
-    reader = Reader(path or "-", format=format, whole_file=whole_file)
+    reader = Reader(path or "-", format=format, whole_file=whole_file, column=column)
     for empty in reader.skipped:
         note(f"note: {empty} is empty and was skipped")
     documents = iter(reader)
     if reader.stdin:  # standard input may be slow; the model can load meanwhile
-        return _Source(documents)
-    return _Source(chain([next(documents)], documents), reader.size)
+        return Source(documents)
+    return Source(_with_first(documents), reader.size, tuple(reader.files))
+
+
+def _with_first(documents: Iterator[Document]) -> Iterator[Document]:
+    """The documents, the first of which is read now."""
+    first = next(documents, None)
+    return iter(()) if first is None else chain([first], documents)
 
 
 def _is_file(text: str) -> bool:
@@ -194,7 +232,14 @@ def _choose(format: Format | None, target: Path | None) -> Format:
     if format is not None:
         return format
     if target is not None:
-        return _BY_SUFFIX.get(target.suffix.lower(), Format.jsonl)
+        found = _BY_SUFFIX.get(target.suffix.lower())
+        if found is None and (target.suffix or not target.exists()):  # a device or pipe has no ending
+            raise typer.BadParameter(
+                f"expected a file that ends in {', '.join(_BY_SUFFIX)}, got {target.name!r}; give --format to write it "
+                "anyway",
+                param_hint="--output",
+            )
+        return found or Format.jsonl
     return Format.table if is_terminal(sys.stdout) else Format.jsonl
 
 
@@ -203,6 +248,10 @@ def _make_renderer(format: Format, labels: Sequence[str], explain: bool, target:
         from retrieveall.cli.render.jsonl import JsonlRenderer
 
         return JsonlRenderer(explain=explain)
+    if format in (Format.csv, Format.tsv):
+        from retrieveall.cli.render.separated import SeparatedRenderer
+
+        return SeparatedRenderer("," if format is Format.csv else "\t")
     if format is Format.conll:
         from retrieveall.cli.render.conll import ConllRenderer
 

@@ -37,9 +37,9 @@ def open_writable(model: str, copy_to: Path | None, *, has: str | None = None, r
             f"expected --model as a folder to change, got {model[:200]!r}, {kind}; "
             "make a copy with --copy-to FOLDER, or check the path"
         )
-    if copy_to is not None and reuse and (copy_to / SETTINGS).is_file():
-        return ModelFolder.open(copy_to)
     folder = ModelFolder.open(model)
+    if copy_to is not None and reuse and (copy_to / SETTINGS).is_file():
+        return _same_model(ModelFolder.open(copy_to), folder, model)
     if has is not None:
         have = {*folder.languages(), *folder.knowledge().languages}
         if has not in have:
@@ -50,6 +50,25 @@ def open_writable(model: str, copy_to: Path | None, *, has: str | None = None, r
         return folder
     folder.copy_to(copy_to)
     return ModelFolder.open(copy_to)
+
+
+def _same_model(copy: ModelFolder, original: ModelFolder, name: str) -> ModelFolder:
+    """``copy``, if it is a copy of ``original``, perhaps with more languages: the same settings and backbone.
+
+    Raises:
+        InputError: it is another model.
+    """
+    from retrieveall.storage import Manifest
+
+    theirs, own = Manifest.load(copy.path).files, Manifest.load(original.path).files
+    shared = [path for path in own if not path.startswith(("adapters/", "knowledge/"))]
+    changed = [path for path in shared if theirs.get(path) != own[path]]
+    if changed:
+        raise InputError(
+            f"expected {copy.path} as a new folder or a copy of {name}, got another model (its {changed[0]} differs); "
+            f"choose another folder, or change that model with --model {copy.path}"
+        )
+    return copy
 
 
 @contextmanager

@@ -18,7 +18,7 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE, likewise
 
 def note(message: str) -> None:
     """Print one line on standard error, with control characters replaced."""
-    from retrieveall.cli.render.marks import visible
+    from retrieveall.markup import visible
 
     typer.echo(visible(" ".join(message.split())), err=True)
 

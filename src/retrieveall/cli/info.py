@@ -119,7 +119,7 @@ def _print(facts: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from retrieveall.cli.render.marks import visible
+    from retrieveall.markup import visible
 
     console = Console() if is_terminal(sys.stdout) else Console(width=120, color_system=None)
     backbone = facts["backbone"]

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from retrieveall.cli.options import InputFormat
+from retrieveall.cli.tables import Document, read_json_column, read_parquet, read_separated
 from retrieveall.config import MAX_CHARACTERS as _MAX_CHARACTERS
 from retrieveall.data.files import Line, iter_lines, plain_name
 from retrieveall.data.jsonl import read_jsonl_texts
@@ -22,19 +21,18 @@ from retrieveall.errors import DataError, InputError
 
 __all__ = ["Document", "Reader", "batches", "from_arguments"]
 
-_JSONL = (".jsonl", ".ndjson")
-_SUFFIXES = (".txt", *_JSONL)
+_FORMATS = {
+    ".txt": InputFormat.text,
+    ".jsonl": InputFormat.jsonl,
+    ".ndjson": InputFormat.jsonl,
+    ".csv": InputFormat.csv,
+    ".tsv": InputFormat.tsv,
+    ".parquet": InputFormat.parquet,
+}
+_TEXTS = (".txt", ".jsonl", ".ndjson")
+"""Files of a folder that are read without a text column; a table beside them may be something else."""
 _MAX_FILE = 40 * 2**20  # bytes of a document: that many characters of up to four bytes
 _BATCH_CHARACTERS = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A text and its other JSON fields; ``size`` is its length in the file in bytes, for progress."""
-
-    text: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    size: int = 0
 
 
 def from_arguments(texts: Sequence[str]) -> Iterator[Document]:
@@ -56,12 +54,23 @@ class Reader:
 
     Documents of a folder get the field ``"source"``, ``name:line``, unless they have one.
 
+    Args:
+        column: the column or key of the text; with it, tables in a folder are read too. None: ``text``.
+
     Raises:
         DataError: no readable input.
     """
 
-    def __init__(self, path: str, *, format: InputFormat = InputFormat.auto, whole_file: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        format: InputFormat = InputFormat.auto,
+        whole_file: bool = False,
+        column: str | None = None,
+    ) -> None:
         self._format = format
+        self._column = column
         self._whole = whole_file
         self.stdin = path == "-"
         self._folder = not self.stdin and Path(path).is_dir()
@@ -84,13 +93,18 @@ class Reader:
             yield from self._file(file)
 
     def _listed(self, folder: Path) -> list[Path]:
+        read = _TEXTS if self._column is None else tuple(_FORMATS)
         found = sorted(
             path
             for path in folder.iterdir()
-            if not path.name.startswith(".") and Path(plain_name(path)).suffix.lower() in _SUFFIXES and path.is_file()
+            if not path.name.startswith(".") and _suffix(path) in read and path.is_file()
         )
         if not found:
-            raise DataError(f"{folder}: expected files named .txt or .jsonl in the folder, found none; check the path")
+            also = "; tables need --text-column" if self._column is None else ""
+            raise DataError(
+                f"{folder}: expected files named {', '.join(read[:-1])} or {read[-1]} in the folder, found none; "
+                f"check the path{also}"
+            )
         self.skipped = [path for path in found if path.stat().st_size == 0]
         if len(self.skipped) == len(found):
             raise DataError(f"{folder}: expected texts, got empty files only; check the path")
@@ -103,11 +117,13 @@ class Reader:
         yield from self._documents(iter_lines(sys.stdin), self._format, folder=False)
 
     def _file(self, file: Path) -> Iterator[Document]:
-        suffix = Path(plain_name(file)).suffix.lower()
         format = self._format
-        if format is InputFormat.auto and suffix in _SUFFIXES:
-            format = InputFormat.jsonl if suffix in _JSONL else InputFormat.text
-        if not self._whole or format is InputFormat.jsonl:
+        if format is InputFormat.auto:
+            format = _FORMATS.get(_suffix(file), InputFormat.auto)
+        if format is InputFormat.parquet:
+            yield from self._checked(read_parquet(file, self._column), folder=self._folder)
+            return
+        if not self._whole or format not in (InputFormat.text, InputFormat.auto):
             yield from self._documents(iter_lines(file), format, folder=self._folder)
             return
         fields = {"source": file.name} if self._folder else {}
@@ -116,15 +132,35 @@ class Reader:
 
     def _documents(self, lines: Iterator[Line], format: InputFormat, *, folder: bool) -> Iterator[Document]:
         if format is InputFormat.auto:
-            format, lines = _sniff(lines)
-        read = _read_jsonl if format is InputFormat.jsonl else _read_text
-        for line, document in read(lines):
+            format, lines = _sniff(lines, self._column or "text")
+        yield from self._checked(self._read(lines, format), folder=folder)
+
+    def _read(self, lines: Iterator[Line], format: InputFormat) -> Iterator[tuple[Line, Document]]:
+        if format is InputFormat.parquet:
+            raise DataError("<stdin>: expected text or a table of text, got Parquet; name the file with --input")
+        if format in (InputFormat.csv, InputFormat.tsv):
+            return read_separated(lines, self._column, "\t" if format is InputFormat.tsv else None)
+        if format is InputFormat.text:
+            if self._column is not None:
+                raise DataError(
+                    f"{next(lines).file}: expected a table for --text-column (.csv, .tsv, .parquet, .jsonl), "
+                    "got plain text; give --input-format if it is one"
+                )
+            return _read_text(lines)
+        return _read_jsonl(lines) if self._column in (None, "text") else read_json_column(lines, str(self._column))
+
+    def _checked(self, read: Iterator[tuple[Line, Document]], *, folder: bool) -> Iterator[Document]:
+        for line, document in read:
             _check_length(document.text, line.where)
             if not folder:
                 yield document
             else:
                 source = {"source": f"{Path(line.file).name}:{line.number}"}
                 yield Document(document.text, source | dict(document.fields), document.size)
+
+
+def _suffix(file: Path) -> str:
+    return Path(plain_name(file)).suffix.lower()
 
 
 def batches(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
@@ -161,13 +197,14 @@ def _read_jsonl(lines: Iterable[Line]) -> Iterator[tuple[Line, Document]]:
         where = line.file
         for text in read_jsonl_texts([line]):  # None for a blank line
             empty = False
-            yield line, Document(text, json.loads(line.text), len(line.text.encode()) + 1)
+            fields = {key: value for key, value in json.loads(line.text).items() if key != "text"}
+            yield line, Document(text, fields, len(line.text.encode()) + 1)
     if empty:
         raise DataError(f'{where}: expected at least one object with "text", got blank lines only; check the file')
 
 
-def _sniff(lines: Iterator[Line]) -> tuple[InputFormat, Iterator[Line]]:
-    """JSONL if the first non-blank line is an object with ``"text"``, text otherwise."""
+def _sniff(lines: Iterator[Line], key: str) -> tuple[InputFormat, Iterator[Line]]:
+    """JSONL if the first non-blank line is an object with the text's key, text otherwise."""
     head: list[Line] = []
     for line in lines:
         head.append(line)
@@ -179,7 +216,7 @@ def _sniff(lines: Iterator[Line]) -> tuple[InputFormat, Iterator[Line]]:
             value = json.loads(head[-1].text)
         except (ValueError, RecursionError):
             value = None
-        if isinstance(value, dict) and "text" in value:
+        if isinstance(value, dict) and key in value:
             found = InputFormat.jsonl
     return found, chain(head, lines)
 

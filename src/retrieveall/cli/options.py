@@ -13,6 +13,7 @@ import typer
 __all__ = [
     "BatchSize",
     "CopyTo",
+    "Device",
     "InputFormat",
     "Languages",
     "Model",
@@ -31,6 +32,9 @@ class InputFormat(StrEnum):
     auto = "auto"
     text = "text"
     jsonl = "jsonl"
+    csv = "csv"
+    tsv = "tsv"
+    parquet = "parquet"
 
 
 Model: TypeAlias = Annotated[
@@ -52,6 +56,10 @@ Threads: TypeAlias = Annotated[
         help="CPU threads; torch's default if not set. On a busy machine fewer can be faster: two OpenMP threads "
         "that wait for each other can be much slower than one.",
     ),
+]
+Device: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--device", help="torch device, such as cpu, cuda or cuda:1; default: the GPU if there is one."),
 ]
 Server: TypeAlias = Annotated[
     str | None,

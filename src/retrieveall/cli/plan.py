@@ -187,7 +187,7 @@ def _print(plan: Plan) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from retrieveall.cli.render.marks import visible
+    from retrieveall.markup import visible
 
     console = Console() if is_terminal(sys.stdout) else Console(width=120, color_system=None)
     grid = Table.grid(padding=(0, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,6 +47,15 @@ def train(
             help="The model folder: created if missing; otherwise its adapters of these languages are replaced.",
         ),
     ],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="For a new model with the labels of DATA: take backbone and settings from this model (base, mini, a "
+            "model folder or a hub id).",
+        ),
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -76,14 +86,19 @@ def train(
 ) -> None:
     """Train one LoRA adapter per language on a frozen backbone, all in one run.
 
+    The labels are those of DATA, whatever they are called:
+    retrieveall train DATA --from base --out my-model
+
     Run the command again after an interruption: it resumes from the last
     checkpoint and ends with the same weights. For several GPUs or machines,
     start it with accelerate launch or torchrun; see docs/scaling.md.
     """
+    if base is not None and (backbone or settings or decoder):
+        raise typer.BadParameter("it brings its own backbone and settings; leave out the others", param_hint="--from")
     if settings is not None and decoder is not None:
         raise typer.BadParameter(f"{settings} already sets it; remove one of them", param_hint="--decoder")
     wishes = read_model_settings(config, decoder)
-    training = read_training(config, change, _kind(out, settings, decoder))
+    training = read_training(config, change, _kind(out, settings, decoder, base))
     wanted = split_list(languages, "--languages")
     use_threads(threads)
     from retrieveall.cli.folders import run_folder
@@ -100,17 +115,37 @@ def train(
             raise typer.BadParameter("Ray starts its own processes; run it without a launcher", param_hint="--ray")
         with processes.main_first():
             if processes.main:
-                _prepare(out, _New(backbone, copy_backbone, settings, wishes), corpora, progress)
+                _prepare(out, _New(base, backbone, copy_backbone, settings, wishes), corpora, progress)
+        training = _suited(base, training)
         with run_folder(run, out, "train", keep=not processes.main) as place:
             if ray:
                 _train_pool(out, corpora, training, place)
                 return
-            scores = fit(out, corpora, training, place, progress=progress, show_bar=is_terminal(sys.stderr))
+            scores = fit(
+                out,
+                corpora,
+                training,
+                place,
+                progress=progress,
+                show_bar=is_terminal(sys.stderr),
+                warn=lambda what: note(f"warning: {what}"),
+            )
     if not processes.main:
         return
     for language, f1 in scores.items():
         typer.echo(f"{language}\tvalidation F1 {100 * f1:.1f}")
-    typer.echo(f"trained {len(corpora)} languages in {out}")
+    typer.echo(f"trained {len(corpora)} language{'s' * (len(corpora) != 1)} in {out}")
+    typer.echo(f'try it: retrieveall extract --model {shlex.quote(str(out))} "..."')
+
+
+def _suited(base: str | None, training: TrainingConfig) -> TrainingConfig:
+    """With the shape of the adapters of ``base``, as far as nothing else is set."""
+    if base is None:
+        return training
+    from retrieveall.model_folder import ModelFolder
+    from retrieveall.training.from_model import training_from
+
+    return training_from(ModelFolder.open(base, verify=False), training)
 
 
 def _train_pool(out: Path, corpora: Mapping[str, LanguageData], training: TrainingConfig, place: Path) -> None:
@@ -129,19 +164,20 @@ def _train_pool(out: Path, corpora: Mapping[str, LanguageData], training: Traini
         raise typer.Exit(FAILED)
 
 
-def _kind(out: Path, settings: Path | None, decoder: DecoderName | None) -> DecoderKind:
+def _kind(out: Path, settings: Path | None, decoder: DecoderName | None, base: str | None) -> DecoderKind:
     """The decoder kind that the training settings are for."""
     from retrieveall.config import ModelConfig, load_yaml
 
     if settings is not None and not _is_model(out):
         return load_yaml(ModelConfig, settings).decoder.kind
-    return kind_of(out, decoder)
+    return kind_of(base if base is not None and not _is_model(out) else out, decoder)
 
 
 @dataclass(frozen=True)
 class _New:
     """Options for a new model. ``wishes`` is part of a retrieveall.yaml, as plain data."""
 
+    base: str | None
     backbone: str | None
     copy: bool
     settings: Path | None
@@ -151,7 +187,7 @@ class _New:
 def _prepare(out: Path, new: _New, corpora: Mapping[str, LanguageData], progress: Stage) -> None:
     if not _is_model(out):
         _create(out, new, corpora, progress)
-    elif new.backbone is not None or new.settings is not None:
+    elif new.base is not None or new.backbone is not None or new.settings is not None:
         note(f"note: {out} is an existing model; its own backbone and settings are used")
 
 
@@ -183,14 +219,48 @@ def _read(data: Path, languages: list[str] | None, progress: Stage) -> dict[str,
 def _create(out: Path, new: _New, corpora: Mapping[str, LanguageData], progress: Stage) -> None:
     from retrieveall.training.run import create_model
 
+    if new.base is not None:
+        _create_from(out, new.base, corpora, progress)
+        return
     if new.backbone is None and new.settings is None and "backbone" not in new.wishes:
-        raise typer.BadParameter(f"required for a new model, and {out} does not exist", param_hint="--backbone")
+        raise typer.BadParameter(
+            f"one of them is required for a new model, and {out} does not exist; --from base suits most",
+            param_hint="--from or --backbone",
+        )
     config = _settings(new, corpora, out.resolve().name)
     local = Path(new.backbone) if new.backbone is not None and Path(new.backbone).is_dir() else None
     if new.backbone is not None and (local is None or not new.copy):
         place = {"path": new.backbone if local is None else str(local.resolve())}
         config = config.model_copy(update={"backbone": config.backbone.model_copy(update=place)})
     create_model(out, config, corpora, backbone=local if new.copy else None, progress=progress)
+
+
+def _create_from(out: Path, base: str, corpora: Mapping[str, LanguageData], progress: Stage) -> None:
+    from retrieveall.model_folder import ModelFolder
+    from retrieveall.training.from_model import local_backbone, settings_from
+    from retrieveall.training.run import create_model
+
+    labels = _labels(corpora)
+    model = ModelFolder.open(base)
+    config = settings_from(model, out.resolve().name, labels)
+    note(f"note: new model {out} from {base}; labels: {', '.join(labels)}; languages: {', '.join(corpora)}")
+    create_model(out, config, corpora, backbone=local_backbone(model), progress=progress)
+
+
+def _labels(corpora: Mapping[str, LanguageData]) -> list[str]:
+    """The labels of the training sentences, sorted.
+
+    Raises:
+        InputError: no sentence has an entity.
+    """
+    from retrieveall.errors import InputError
+
+    labels = {entity.label for of in corpora.values() for sentence in of.train for entity in sentence.entities}
+    if not labels:
+        raise InputError(
+            "expected training sentences with entities, got none; check the files, or name the labels with --settings"
+        )
+    return sorted(labels)
 
 
 def _settings(new: _New, corpora: Mapping[str, LanguageData], name: str) -> ModelConfig:
@@ -200,17 +270,13 @@ def _settings(new: _New, corpora: Mapping[str, LanguageData], name: str) -> Mode
         InputError: no sentence has an entity.
     """
     from retrieveall.config import ModelConfig, load_yaml, parse_config
-    from retrieveall.errors import InputError
 
     if new.settings is not None:
         return load_yaml(ModelConfig, new.settings)
-    labels = {entity.label for of in corpora.values() for sentence in of.train for entity in sentence.entities}
-    if not labels:
-        raise InputError("expected training sentences with entities, got none; name the labels with --settings")
     raw = {
         "prompt": {"template": "plain.v1"},
         **new.wishes,
         "name": name,
-        "labels": [{"name": label} for label in sorted(labels)],
+        "labels": [{"name": label} for label in _labels(corpora)],
     }
     return parse_config(ModelConfig, raw, "the settings of a new model")

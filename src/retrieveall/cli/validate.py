@@ -82,7 +82,7 @@ def _corpora(paths: Sequence[str], language: str | None) -> dict[str, Mapping[st
 
 
 def _print(console: Console, reports: Mapping[str, CorpusReport], limit: int) -> None:
-    from retrieveall.cli.render.marks import visible
+    from retrieveall.markup import visible
 
     table = _splits(reports)
     if table.row_count:
@@ -103,7 +103,7 @@ def _splits(reports: Mapping[str, CorpusReport]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from retrieveall.cli.render.marks import visible
+    from retrieveall.markup import visible
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("corpus", overflow="fold")

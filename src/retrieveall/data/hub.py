@@ -16,6 +16,7 @@ from typing import Any
 from retrieveall.data.conll import TaggedSentence, to_sentence, with_style
 from retrieveall.data.schemes import split_tag
 from retrieveall.errors import DataError, InputError, MissingExtraError
+from retrieveall.storage.hub import fail_fast
 from retrieveall.types import Sentence
 
 __all__ = ["quiet_retries", "read_hub"]
@@ -110,7 +111,7 @@ def _load(name: str, configuration: str | None, split: str, revision: str | None
     except ImportError:
         raise MissingExtraError("datasets", "datasets", "reading a data set of the Hugging Face hub") from None
     try:
-        with quiet_retries():
+        with quiet_retries(), fail_fast(name):
             return datasets.load_dataset(name, configuration, split=split, revision=revision)
     except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         detail = " ".join(str(error).split())[:300] or type(error).__name__

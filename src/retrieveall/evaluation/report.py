@@ -199,6 +199,13 @@ class EvaluationReport:
 
     def to_markdown(self) -> str:
         """A table with one row per language and one for the mean, ratios in per cent."""
+        return markdown_table(*self._table())
+
+    def to_text(self, width: int = 80) -> str:
+        """The same table for a terminal, in as many parts as fit the width."""
+        return text_tables(*self._table(), width)
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
         labels = self.labels
         header = ["language", "sentences", "F1", "precision", "recall", *(f"F1 {label}" for label in labels)]
         header += ["F1 unseen", "calibration error", "routed right", "spurious", *self._fault_kinds, "sentences/s"]
@@ -215,7 +222,7 @@ class EvaluationReport:
             ]
             for name, one in self.languages.items()
         ]
-        return markdown_table(header, [*rows, self._mean_row(labels)])
+        return header, [*rows, self._mean_row(labels)]
 
     @property
     def _fault_kinds(self) -> tuple[str, ...]:
@@ -251,6 +258,19 @@ _MEANS: dict[str, Callable[[LanguageReport], float | None]] = {
 def per_cent(ratio: float | None) -> str:
     """With one decimal; a dash for None."""
     return "–" if ratio is None else f"{100 * ratio:.1f}"
+
+
+def text_tables(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
+    """Aligned columns in blocks of at most ``width`` characters; each block begins with the first column."""
+    columns = [list(column) for column in zip(header, *rows, strict=True)]
+    first, *others = [[cell.rjust(max(map(len, column))) for cell in column] for column in columns]
+    first = [cell.strip().ljust(len(cell)) for cell in first]
+    blocks = [list(first)]
+    for column in others:
+        if len(blocks[-1][0]) + 2 + len(column[0]) > width and blocks[-1] != first:
+            blocks.append(list(first))
+        blocks[-1] = [f"{line}  {cell}" for line, cell in zip(blocks[-1], column, strict=True)]
+    return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

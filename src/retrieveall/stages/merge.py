@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from retrieveall.stages.window import Window
 from retrieveall.types import Knowledge, KnownEntity, Neighbour, Route, Sentence
@@ -11,7 +12,14 @@ from retrieveall.types import Knowledge, KnownEntity, Neighbour, Route, Sentence
 __all__ = ["merge_knowledge", "merge_routes"]
 
 
-def merge_routes(windows: Sequence[Window], routes: Sequence[Route]) -> Route:
+class Weighted(Protocol):
+    """A window, or another stretch of a text; ``kept_words`` are its words that no other one has."""
+
+    @property
+    def kept_words(self) -> int: ...
+
+
+def merge_routes(windows: Sequence[Weighted], routes: Sequence[Route]) -> Route:
     """The route of a single window; the word-weighted mean of several.
 
     A text is unknown if windows with most of its words are. Windows of an unknown language run no adapter, so the
@@ -21,7 +29,7 @@ def merge_routes(windows: Sequence[Window], routes: Sequence[Route]) -> Route:
         return Route(reason="fallback")
     if len(routes) == 1:
         return routes[0]
-    total = sum(window.kept_words for window in windows)
+    total = max(1, sum(window.kept_words for window in windows))
     unknown = sum(window.kept_words for window, route in zip(windows, routes, strict=True) if route.reason == "unknown")
     adapters: dict[str, float] = {}
     votes: dict[str, float] = {}

@@ -87,8 +87,11 @@ def is_hub_id(named: str) -> bool:
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
+    from retrieveall.storage.hub import fail_fast
+
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
+        with fail_fast(name):
+            return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
     except Exception as error:  # the hub client may raise anything; the user gets one line
         detail = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelFolderError(f"could not load the tokenizer of {name}: {detail}") from error

@@ -8,6 +8,9 @@ checkpoints by the clock. Knows parameters and batches; knows nothing of languag
 from __future__ import annotations
 
 import json
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -72,8 +75,11 @@ def fit(
         evaluate: scores by name, 0 to 1, to be reported; called after so many batches as ``evaluate_after`` says.
         device: "cpu" keeps to the CPU where there is a GPU.
 
+    An interruption (Ctrl-C) is heeded after the step in progress, with a checkpoint; a second one at once.
+
     Raises:
         ModelFolderError: a checkpoint cannot be written.
+        KeyboardInterrupt: training was interrupted.
     """
     processes = Processes.join(device)
     if groups is None:
@@ -93,7 +99,12 @@ def fit(
     report_on_stderr(trainer)
     if processes.count > 1:
         torch.manual_seed(config.seed + processes.rank)  # else all processes would drop the same places
-    trainer.train(resume_from_checkpoint=_last_checkpoint(run_folder, processes.count))
+    interruption = _Interruption(processes)
+    trainer.add_callback(interruption)
+    with interruption.listening():
+        trainer.train(resume_from_checkpoint=_last_checkpoint(run_folder, processes.count))
+    if interruption.heeded:
+        raise KeyboardInterrupt
     trainer.keep_average()
 
 
@@ -350,6 +361,46 @@ class _Minutes(TrainerCallback):  # type: ignore[misc]
         if self._processes.agree(time.monotonic() - self._last > self._seconds):
             self._last = time.monotonic()
             control.should_save = True
+        return control
+
+
+class _Interruption(TrainerCallback):  # type: ignore[misc]
+    """Stops after a step with a checkpoint where the user interrupts; amid a step, weights are half changed."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._wanted = False
+        self.heeded = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take interruptions inside; where the program handles them in another way, nothing is changed."""
+        before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+            yield
+            return
+        signal.signal(signal.SIGINT, self._take)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _take(self, *_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._wanted = True
+        print(
+            "\nstopping after this step, with a checkpoint; press Ctrl-C again to stop at once",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        if self._processes.agree(self._wanted) and state.global_step < state.max_steps:
+            self.heeded = True
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
         return control
 
 

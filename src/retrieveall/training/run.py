@@ -46,6 +46,9 @@ __all__ = [
 
 _EPOCHS = 20.0
 _PASSES = 10_000  # sentences, counted once a pass, that a small language is trained on
+_SMALL = 1_000  # sentences below which batches are small, so that there are more steps
+_SMALL_BATCH = 2
+_FEW_STEPS = 50  # of a language; below, hardly anything is learnt
 
 
 def create_model(
@@ -104,8 +107,12 @@ def train(
     device: str | None = None,
     progress: Progress | None = None,
     show_bar: bool = True,
+    warn: Callable[[str], None] | None = None,
 ) -> dict[str, float]:
     """Train one adapter for each language of ``data`` and put them into the model folder.
+
+    Epochs and batch size that ``config`` does not set are chosen by the number of sentences, see ``settings_for``.
+    ``warn`` is told before training begins if there are too few steps to learn from.
 
     The languages' knowledge must be there already (``create_model``, ``add_language``). Adapters of other languages
     are not touched. Stopped at any moment and called again with the same arguments, it goes on from the last
@@ -121,8 +128,9 @@ def train(
         DataError: ``run_folder`` belongs to a run with other settings, data, knowledge or another backbone.
     """
     model = ModelFolder.open(folder)
+    config = settings_for(config, sum(len(of.train) for of in data.values()) // max(1, len(data)))
     training = Training(model, model.knowledge(), data, config, run_folder, device)
-    fitted = training.fit(progress, show_bar)
+    fitted = training.fit(progress, show_bar, warn)
     training.commit(lambda transaction: fitted.save(transaction.replace_folder))
     return dict(fitted.scores)
 
@@ -196,15 +204,17 @@ class Scores:
 
 
 def settings_for(config: TrainingConfig, sentences: int) -> TrainingConfig:
-    """``config`` with the epochs for so many sentences, unless it sets epochs or steps itself.
+    """``config`` with the epochs and the batch size for so many sentences of a language, as far as it sets none.
 
     Three passes over a hundred sentences are 15 steps, in which little is learnt. A small language is passed over more
-    often, up to ``_EPOCHS`` times.
+    often, up to ``_EPOCHS`` times, in smaller batches.
     """
-    if {"epochs", "steps"} & config.model_fields_set:
-        return config
-    epochs = min(_EPOCHS, max(config.epochs, _PASSES / max(sentences, 1)))
-    return config.model_copy(update={"epochs": epochs})
+    changes: dict[str, float] = {}
+    if sentences < _SMALL and "batch_size" not in config.model_fields_set:
+        changes["batch_size"] = _SMALL_BATCH
+    if not {"epochs", "steps"} & config.model_fields_set:
+        changes["epochs"] = min(_EPOCHS, max(config.epochs, _PASSES / max(sentences, 1)))
+    return config.model_copy(update=changes)
 
 
 @dataclass(frozen=True)
@@ -223,15 +233,29 @@ class Fitted:
 class Training(Session):
     """One run over one model folder, from knowledge to adapters in memory."""
 
-    def fit(self, progress: Progress | None, show_bar: bool) -> Fitted:
+    def fit(self, progress: Progress | None, show_bar: bool, warn: Callable[[str], None] | None = None) -> Fitted:
         """Make the examples, train, choose the scaling of each adapter, calibrate."""
         self.bank.trainable(self.languages, self.config.lora, self.config.seed)
         parts = self.examples(progress)
         batches = self.batches_of_run = self.batches(parts, separate=True)
+        if warn is not None and self.processes.main and (warning := self._too_few(len(parts))):
+            warn(warning)
         module = self.module([part.language for part in parts])
         self._learn(batches, module, show_bar)
         module.eval()
         return self._finish()
+
+    def _too_few(self, languages: int) -> str | None:
+        """What is wrong with the number of steps, if anything is."""
+        steps = len(self.batches_of_run) // self.config.gradient_accumulation // languages
+        if steps >= _FEW_STEPS:
+            return None
+        sentences = sum(map(len, self.sentences.values())) // languages
+        how = f"--set steps={_FEW_STEPS * 4 * languages}, or --set batch_size=2 and more epochs"
+        return (
+            f"{sentences:,} sentences a language give {steps:,} steps of training; in fewer than {_FEW_STEPS} hardly "
+            f"anything is learnt: {how}, or more sentences"
+        )
 
     def _learn(self, batches: ExampleBatches, module: PredictionLoss, show_bar: bool) -> None:
         validation = self.validation(self.config.validation_sentences)

@@ -21,8 +21,10 @@ from recipes.settings import read_settings
 from recipes.steps import Step, all_steps
 from retrieveall import RetrieveAll
 from retrieveall.adapters import AdapterPool
+from retrieveall.config import ModelConfig, load_yaml
 from retrieveall.engines.local.packed import PACKED, read_packed
 from retrieveall.knowledge import KnowledgeBase
+from retrieveall.model_folder import SETTINGS
 
 LANGUAGES = ("de", "en", "ja")
 TABLE = "embeddings.word_embeddings.weight"
@@ -34,7 +36,8 @@ CHANGES = [
     "negatives={sentences: 40, held_out: 5}",
     f"tuning={{steps: 150, batch_size: 4, row_length: 160, learning_rate: 0.003, {SELDOM}}}",
     "plain_text={languages: [de], sentences: 6, most_read: 12, least: 0.0, without_names: 1.0}",
-    "adapter_corpora={panx: {others: 24}, running: 10, validation: 8}",
+    "retrieving_corpora={panx: {others: 24}, running: 10, validation: 8}",
+    f"tuning_with_knowledge={{steps: 20, batch_size: 4, learning_rate: 0.001, frozen_layers: 1, {SELDOM}}}",
     f"adapters={{steps: 60, batch_size: 4, learning_rate: 0.005, calibration_sentences: 5, {SELDOM}}}",
 ]
 
@@ -88,12 +91,12 @@ def built(small_corpora: tuple[Path, Path], tmp_path_factory: pytest.TempPathFac
 
 def test_training_sentences_are_of_all_kinds_and_have_their_ids(built: Build) -> None:
     for language in LANGUAGES:
-        for step in ("sentences", "adapter-sentences"):
+        for step in ("sentences", "retrieving-sentences"):
             train = built.sentences(step, "train", language)
             assert all(s.text[e.start : e.end] == e.text for s in train for e in s.entities)
             kinds = Counter(sentence.id.split(":")[0] for sentence in train)
             assert {"panx", "template", "list", "phrase"} <= set(kinds)
-            assert ("plain-text" in kinds) == (step == "adapter-sentences" and language == "de")
+            assert ("plain-text" in kinds) == (step == "retrieving-sentences" and language == "de")
             pool = {sentence.id for sentence in built.sentences(step, "pool", language)}
             named = {sentence.id for sentence in train if sentence.id.split(":")[0] in ("panx", f"{language}/news")}
             assert named <= pool, "retrieval must not show them to themselves"
@@ -110,8 +113,29 @@ def test_tuning_leaves_the_embeddings_as_they_were_cut(built: Build) -> None:
     assert [name for name in tuned if torch.equal(tuned[name], cut[name])] == [TABLE]
 
 
+def test_the_second_tuning_goes_on_from_the_first_above_its_frozen_layers(built: Build) -> None:
+    first, second = (
+        load_file(built.folder(name) / "model" / "backbone" / "model.safetensors")
+        for name in ("tuning", "tuning-with-knowledge")
+    )
+    kept = {name for name in second if torch.equal(second[name], first[name])}
+    assert kept == {name for name in second if name.startswith(("embeddings.", "encoder.layer.0."))}
+    assert all((second[name] - first[name]).abs().max() < 0.1 for name in second), "it starts where the first ended"
+    config = load_yaml(ModelConfig, built.folder("tuning-with-knowledge") / "model" / SETTINGS)
+    assert (config.prompt.entity_examples, config.prompt.without_adapter) == (10, True)
+
+
+def test_what_is_retrieved_for_is_joined_with_no_names(built: Build) -> None:
+    for language in LANGUAGES:
+        own = {sentence.id: sentence for sentence in built.sentences("retrieving-sentences", "pool", language)}
+        for sentence in built.sentences("retrieving-sentences", "train", language):
+            if sentence.id in own:
+                in_letter = 2  # greeting and signature
+                assert len(sentence.entities) <= len(own[sentence.id].entities) + in_letter, sentence
+
+
 def test_the_model_has_the_tuned_encoder_packed(built: Build) -> None:
-    tuned = load_file(built.folder("tuning") / "model" / "backbone" / "model.safetensors")
+    tuned = load_file(built.folder("tuning-with-knowledge") / "model" / "backbone" / "model.safetensors")
     backbone = built.folder("model") / "model" / "backbone"
     assert [path.name for path in backbone.glob("*.safetensors")] == [PACKED]
     final = read_packed(backbone)
@@ -163,15 +187,17 @@ def test_other_settings_run_anew_from_where_they_differ(built: Build, capsys: py
         rows = [line.partition("  ") for line in capsys.readouterr().out.splitlines()]
         return {row.split()[0].rpartition("-")[0] for state, _, row in rows if state == "to do"}
 
+    end = {"tuning-with-knowledge", "model"}
     assert to_do("adapters.learning_rate=0.02") == {"model"}
-    assert to_do("adapter_sentences.seed=1") == {"adapter-sentences", "model"}
-    assert to_do("knowledge_dimension=16") == {"knowledge", "model"}
-    assert to_do("tuning.seed=1") == {"tuning", "plain-text", "adapter-sentences", "model"}
-    assert to_do("backbone.seed=1") == {"backbone", "tuning", "plain-text", "adapter-sentences", "model"}
+    assert to_do("tuning_with_knowledge.seed=1") == end
+    assert to_do("retrieving_sentences.seed=1") == {"retrieving-sentences", *end}
+    assert to_do("knowledge_dimension=16") == {"knowledge", *end}
+    assert to_do("tuning.seed=1") == {"tuning", "plain-text", "retrieving-sentences", *end}
+    assert to_do("backbone.seed=1") == {"backbone", "tuning", "plain-text", "retrieving-sentences", *end}
 
 
 def test_trainings_run_in_all_processes(built: Build) -> None:
     parallel = {step.name for step in all_steps(built.last) if step.parallel}
-    assert parallel == {"tuning", "model"}
+    assert parallel == {"tuning", "tuning-with-knowledge", "model"}
     note = json.loads((built.folder("model") / "done.json").read_text())
-    assert note["arguments"]["backbone"] == built.folder("tuning").name
+    assert note["arguments"]["backbone"] == built.folder("tuning-with-knowledge").name

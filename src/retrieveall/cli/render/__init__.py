@@ -1,4 +1,4 @@
-"""Render predictions as table, JSONL, CoNLL or HTML strings."""
+"""Render predictions as table, JSONL, CSV, TSV, CoNLL or HTML strings."""
 
 from __future__ import annotations
 

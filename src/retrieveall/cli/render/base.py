@@ -1,10 +1,11 @@
-"""The protocol of output formats: a head, one string per prediction, a tail."""
+"""The base class of output formats: a head, one string per prediction, a tail."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from retrieveall.types import Prediction
 
@@ -16,21 +17,34 @@ class Format(StrEnum):
 
     table = "table"
     jsonl = "jsonl"
+    csv = "csv"
+    tsv = "tsv"
     conll = "conll"
     html = "html"
 
 
-class Renderer(Protocol):
+class Renderer(ABC):
     """Renders predictions one at a time, so that any number of them can be streamed."""
 
     def head(self) -> str:
         """Text before the first prediction."""
-        ...
+        return ""
 
+    @abstractmethod
     def item(self, prediction: Prediction, fields: Mapping[str, Any]) -> str:
-        """One prediction; ``fields`` are the input's other fields, such as an id, kept by JSONL only."""
-        ...
+        """One prediction; ``fields`` are the input's other fields, such as an id, kept by JSONL, CSV and TSV."""
 
     def tail(self) -> str:
         """Text after the last prediction."""
-        ...
+        return ""
+
+    def notes(self) -> list[str]:
+        """What the user should know about the output."""
+        return []
+
+    def state(self) -> dict[str, Any]:
+        """What ``restore`` of a new renderer needs to go on after the last prediction, as plain data."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027  # most formats have no state
+        """Go on where another renderer stopped."""

@@ -1,50 +1,12 @@
-"""Helpers for display: visible control characters, entity segments, routes and counts as text.
-
-Escaping for HTML is left to the caller.
-"""
+"""Routes and counts as text, for display. Escaping for HTML is left to the caller."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
-from retrieveall.types import Entity, KnownEntity, Route
+from retrieveall.types import KnownEntity, Route
 
-__all__ = ["counts_line", "likeness", "route_line", "shares", "stretches", "visible"]
-
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-def visible(text: str) -> str:
-    """``text`` with a symbol in place of each control character, at the same length.
-
-    Tabs and line feeds are kept; a lone surrogate, which cannot be encoded, becomes U+FFFD.
-    """
-    return _HIDDEN.sub(_symbol, text)
-
-
-def _symbol(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    if code < 0x20:
-        return chr(0x2400 + code)  # the block "Control Pictures" has the order of ASCII
-    return "\u2421" if code == 0x7F else "\ufffd"
-
-
-def stretches(text: str, entities: Sequence[Entity]) -> Iterator[tuple[str, Entity | None]]:
-    """Segments of ``text`` in order, each with its entity or None; joined, they are ``text``.
-
-    ``entities`` are sorted; one that begins inside the previous one is skipped.
-    """
-    position = 0
-    for entity in entities:
-        if entity.start < position:
-            continue
-        if entity.start > position:
-            yield text[position : entity.start], None
-        yield text[entity.start : entity.end], entity
-        position = entity.end
-    if position < len(text):
-        yield text[position:], None
+__all__ = ["counts_line", "likeness", "route_line", "shares"]
 
 
 def route_line(route: Route) -> str:

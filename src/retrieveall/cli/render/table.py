@@ -13,7 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from retrieveall.cli.render.marks import counts_line, likeness, route_line, stretches, visible
+from retrieveall.cli.render.base import Renderer
+from retrieveall.cli.render.marks import counts_line, likeness, route_line
+from retrieveall.markup import stretches, visible
 from retrieveall.types import Entity, KnownEntity, Neighbour, Prediction
 
 __all__ = ["TableRenderer"]
@@ -23,7 +25,7 @@ _NEIGHBOURS = 5
 """Number of examples that ``--explain`` shows; JSONL has all."""
 
 
-class TableRenderer:
+class TableRenderer(Renderer):
     """One block per text.
 
     Args:
@@ -37,17 +39,11 @@ class TableRenderer:
         self._colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
         self._explain = explain
 
-    def head(self) -> str:
-        return ""
-
     def item(self, prediction: Prediction, fields: Mapping[str, Any]) -> str:
         with self._console.capture() as capture:
             for part in self._parts(prediction):
                 self._console.print(part, highlight=False, markup=False, emoji=False)
         return "".join(f"{line.rstrip(' ')}\n" for line in capture.get().removesuffix("\n").split("\n"))
-
-    def tail(self) -> str:
-        return ""
 
     def _parts(self, prediction: Prediction) -> Iterator[RenderableType]:
         yield self._marked(prediction.text, prediction.entities)

@@ -16,6 +16,7 @@ from retrieveall.engines.local.options import loading_options
 from retrieveall.engines.local.packed import is_packed, read_packed
 from retrieveall.errors import ConfigError, ModelFolderError, UnsafeFileError
 from retrieveall.storage import check_safetensors, read_json, refuse_unsafe_weights
+from retrieveall.storage.hub import fail_fast
 from retrieveall.tokens.tokenizer import is_hub_id, local_folder
 
 __all__ = ["ENCODERS", "backbone_source", "check_length", "is_encoder", "load_backbone", "open_backbone"]
@@ -38,7 +39,8 @@ def _model_type(config: ModelConfig, source: str) -> str:
 
     options = {"trust_remote_code": False, "revision": config.backbone.revision or "main"}
     try:
-        return str(AutoConfig.from_pretrained(source, **options).model_type)
+        with fail_fast(source):
+            return str(AutoConfig.from_pretrained(source, **options).model_type)
     except Exception as error:  # whatever the library raises about a folder, the user needs one line with its name
         raise _not_loaded(source, error) from error
 

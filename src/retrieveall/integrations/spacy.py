@@ -1,0 +1,102 @@
+"""A spaCy component: ``nlp.add_pipe("retrieveall")`` sets ``doc.ents``, scores and the language.
+
+``span._.ner_score`` is the probability of an entity, ``doc._.ner_language`` the language whose adapter ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from spacy.language import Language
+from spacy.tokens import Doc, Span
+from spacy.util import minibatch
+
+if TYPE_CHECKING:
+    from retrieveall import RetrieveAll
+    from retrieveall.types import Prediction
+
+__all__ = ["EntityComponent", "make_component"]
+
+SCORE, LANGUAGE = "ner_score", "ner_language"
+_BATCH = 256
+
+
+class EntityComponent:
+    """Sets the entities of documents.
+
+    Entities are widened to whole tokens, since spaCy has no others. Those of earlier components stay where they do not
+    overlap.
+
+    Args:
+        options: ``language``, ``labels`` and ``threshold`` of ``RetrieveAll.predict``.
+    """
+
+    def __init__(self, model: RetrieveAll, **options: Any) -> None:
+        self.model = model
+        self._options = options
+        for extension, name in ((Span, SCORE), (Doc, LANGUAGE)):
+            if not extension.has_extension(name):
+                extension.set_extension(name, default=None)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that it can set."""
+        return tuple(self._options.get("labels") or self.model.labels)
+
+    def __call__(self, doc: Doc) -> Doc:
+        """Set the entities of one document."""
+        return next(self._batch([doc]))
+
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = _BATCH) -> Iterator[Doc]:
+        """Set the entities of a stream of documents, in batches; called by ``nlp.pipe``."""
+        for docs in minibatch(stream, size=batch_size):
+            yield from self._batch(list(docs))
+
+    def _batch(self, docs: Sequence[Doc]) -> Iterator[Doc]:
+        predictions = self.model.predict([doc.text for doc in docs], **self._options)
+        for doc, prediction in zip(docs, predictions, strict=True):
+            _annotate(doc, prediction)
+            yield doc
+
+
+def _annotate(doc: Doc, prediction: Prediction) -> None:
+    spans: list[Span] = []
+    for entity in prediction.entities:
+        span = doc.char_span(entity.start, entity.end, label=entity.label, alignment_mode="expand")
+        if span is not None and (not spans or span.start >= spans[-1].end):  # two may share a token
+            span._.set(SCORE, entity.score)
+            spans.append(span)
+    taken = {token for span in spans for token in range(span.start, span.end)}
+    before = [span for span in doc.ents if taken.isdisjoint(range(span.start, span.end))]
+    doc.ents = [*spans, *before]
+    doc._.set(LANGUAGE, prediction.route.language)
+
+
+@Language.factory(
+    "retrieveall",
+    assigns=["doc.ents", "token.ent_iob", "token.ent_type"],
+    default_config={"model": "base", "language": None, "labels": None, "threshold": None, "device": None},
+)
+def make_component(
+    nlp: Language,
+    name: str,
+    model: str,
+    language: str | None,
+    labels: list[str] | None,
+    threshold: float | None,
+    device: str | None,
+) -> EntityComponent:
+    """The component of ``nlp.add_pipe("retrieveall", config={...})``.
+
+    Args:
+        model: name of a shipped model, a folder or a hub id.
+        language: use this language's adapter for all documents; by default it is found for each.
+        labels: only these labels.
+        threshold: only entities with at least this probability; None for the model's own threshold.
+        device: torch device.
+    """
+    from retrieveall import RetrieveAll
+
+    opened = RetrieveAll.from_pretrained(model, device=device)
+    return EntityComponent(opened, language=language, labels=labels, threshold=threshold)

@@ -1,0 +1,123 @@
+"""A new model with labels of one's own, after an existing one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from retrieveall.config import LabelConfig, ModelConfig, RoutingConfig, TaggingConfig, load_yaml
+from retrieveall.model_folder import ModelFolder
+from retrieveall.training.from_model import settings_from, training_from
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN_LABELS = ROOT / "examples" / "your_own_labels"
+TUTORIAL = ROOT / "docs" / "your_own_labels.md"
+
+
+def run(*arguments: str | Path) -> Result:
+    from retrieveall.cli.app import app
+
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def model_with(*labels: str) -> ModelFolder:
+    tags = ["O", *(f"{p}-{label}" for label in labels for p in "BIES")]
+    tokens = {tag: f"<|tag{number}|>" for number, tag in enumerate(tags)}
+    config = ModelConfig(
+        labels=tuple(LabelConfig(name=label, definition=f"a {label}") for label in labels),
+        decoder=TaggingConfig(tag_tokens=tokens, temperature=0.9),
+        routing=RoutingConfig(unknown=1.5),
+    )
+    return ModelFolder(Path("nowhere"), config)
+
+
+def test_new_labels_take_over_the_tokens_of_those_left_out() -> None:
+    config = settings_from(model_with("PER", "ORG", "LOC"), "mine", ["DISH", "LOC"])
+    assert config.name == "mine"
+    assert [(label.name, label.definition) for label in config.labels] == [("DISH", ""), ("LOC", "a LOC")]
+    assert isinstance(config.decoder, TaggingConfig)
+    expected = {"O": 0, "B-DISH": 1, "I-DISH": 2, "E-DISH": 3, "S-DISH": 4}
+    expected |= {"B-LOC": 9, "I-LOC": 10, "E-LOC": 11, "S-LOC": 12}
+    assert config.decoder.tag_tokens == {tag: f"<|tag{number}|>" for tag, number in expected.items()}
+    assert config.decoder.temperature == 1.0
+    assert config.routing.unknown is None  # the bare backbone knows no DISH
+
+
+def test_the_same_labels_keep_their_tokens_and_the_routing() -> None:
+    model = model_with("PER", "ORG", "LOC")
+    config = settings_from(model, "mine", ["LOC", "PER"])
+    assert isinstance(config.decoder, TaggingConfig)
+    assert isinstance(model.config.decoder, TaggingConfig)
+    assert all(model.config.decoder.tag_tokens[tag] == token for tag, token in config.decoder.tag_tokens.items())
+    assert len(config.decoder.tag_tokens) == 9
+    assert config.routing == model.config.routing
+
+
+def test_more_labels_than_before_leave_some_to_be_chosen() -> None:
+    config = settings_from(model_with("PER"), "mine", ["A", "B"])
+    assert isinstance(config.decoder, TaggingConfig)
+    assert set(config.decoder.tag_tokens) == {"O", "B-A", "I-A", "E-A", "S-A"}
+
+
+def test_own_labels_on_a_tiny_model(tiny_model: Path, tmp_path: Path) -> None:
+    from retrieveall import RetrieveAll
+    from retrieveall.config import TrainingConfig
+
+    out = tmp_path / "mine"
+    result = run(
+        "train", OWN_LABELS, "--from", tiny_model, "--out", out, "--set", "steps=3", "--set", "lora.scalings=[1]"
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "give 3 steps of training" in result.stderr
+    assert "labels: DISH, PRODUCT" in result.stderr
+    model = RetrieveAll.from_pretrained(out)
+    assert (model.labels, model.languages) == (("DISH", "PRODUCT"), ("en",))
+    before = load_yaml(ModelConfig, tiny_model / "retrieveall.yaml")
+    assert model.config.prompt == before.prompt
+    assert model.config.windows == before.windows
+    assert (out / "backbone" / "model.safetensors").is_file()
+    shape = training_from(ModelFolder.open(tiny_model), TrainingConfig()).lora
+    assert (shape.rank, shape.alpha) == (2, 4.0)  # of its first adapter
+    found = model.predict([json.loads(line)["text"] for line in (OWN_LABELS / "en" / "train.jsonl").open()][:5])
+    assert {entity.label for each in found for entity in each.entities} <= {"DISH", "PRODUCT"}
+
+
+@pytest.mark.parametrize(
+    "options", [["--backbone", "x"], ["--settings", "x.yaml"], ["--decoder", "tagging"]], ids=lambda options: options[0]
+)
+def test_from_brings_its_own_settings(tmp_path: Path, options: list[str]) -> None:
+    result = run("train", OWN_LABELS, "--from", "mini", "--out", tmp_path / "new", *options)
+    assert result.exit_code == 2
+    assert "--from" in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of its commands and its Python, with the small model and few steps."""
+    text = TUTORIAL.read_text(encoding="utf-8")
+    commands = [
+        line for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL) for line in block.strip().splitlines()
+    ]
+    assert len(commands) == 4
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        program, *arguments = shlex.split(command.replace("--from base", "--from mini --set steps=24"))
+        assert program == "retrieveall"
+        result = run(*arguments)
+        assert result.exit_code == 0, (command, result.output)
+        if arguments[0] == "train":
+            assert float(re.search(r"validation F1 (\d+\.\d)", result.stdout)[1]) > 45  # type: ignore[index]
+        if arguments[0] == "extract":
+            assert "DISH" in result.stdout
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["model"].labels == ("DISH", "PRODUCT")
