@@ -109,7 +109,9 @@ def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     for command in commands:
-        program, *arguments = shlex.split(command.replace("--from base", "--from mini --set steps=24"))
+        program, *arguments = shlex.split(
+            command.replace("--from base", "--from mini --set steps=24 --set batch_size=2")
+        )
         assert program == "retrieveall"
         result = run(*arguments)
         assert result.exit_code == 0, (command, result.output)
