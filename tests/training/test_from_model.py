@@ -89,7 +89,9 @@ def test_own_labels_on_a_tiny_model(tiny_model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["--backbone", "x"], ["--settings", "x.yaml"], ["--decoder", "tagging"]], ids=lambda options: options[0]
+    "options",
+    [["--backbone", "x"], ["--settings", "x.yaml"], ["--decoder", "tagging"], ["--config", "qwen2.5-7b"]],
+    ids=lambda options: options[0],
 )
 def test_from_brings_its_own_settings(tmp_path: Path, options: list[str]) -> None:
     result = run("train", OWN_LABELS, "--from", "mini", "--out", tmp_path / "new", *options)
@@ -109,7 +111,9 @@ def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     for command in commands:
-        program, *arguments = shlex.split(command.replace("--from base", "--from mini --set steps=24"))
+        program, *arguments = shlex.split(
+            command.replace("--from base", "--from mini --set steps=24 --set batch_size=2")
+        )
         assert program == "retrieveall"
         result = run(*arguments)
         assert result.exit_code == 0, (command, result.output)

@@ -377,9 +377,10 @@ def test_a_small_language_is_passed_over_more_often() -> None:
     hundred, thousand = settings_for(default, 100), settings_for(default, 1000)
     assert hundred.epochs > thousand.epochs > default.epochs
     assert hundred.batch_size < thousand.batch_size == default.batch_size
-    own = TrainingConfig(epochs=3.0, batch_size=8)
+    assert settings_for(TrainingConfig(batch_size=4), 100).batch_size == 4
+    own = TrainingConfig(epochs=3.0)
     assert settings_for(own, 100) == own
-    assert settings_for(TrainingConfig(steps=5), 100) == TrainingConfig(steps=5, batch_size=2)
+    assert settings_for(TrainingConfig(steps=5), 100) == TrainingConfig(steps=5)
 
 
 @pytest.mark.parametrize(

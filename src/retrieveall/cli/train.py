@@ -98,6 +98,8 @@ def train(
     if settings is not None and decoder is not None:
         raise typer.BadParameter(f"{settings} already sets it; remove one of them", param_hint="--decoder")
     wishes = read_model_settings(config, decoder)
+    if base is not None and wishes:
+        raise typer.BadParameter(f"--from {base} brings its own backbone; give a YAML file", param_hint="--config")
     training = read_training(config, change, _kind(out, settings, decoder, base))
     wanted = split_list(languages, "--languages")
     use_threads(threads)

@@ -176,7 +176,7 @@ class _Interface:
 
     def spans(self, text: str, annotation: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The spans of an annotation, sorted, with offsets in code points; of two that overlap, the first."""
-        found = []
+        found: list[dict[str, Any]] = []
         for region in annotation.get("result") or ():
             value = region.get("value") or {}
             if region.get("type") == "labels" and value.get("labels"):
@@ -280,7 +280,7 @@ def main() -> None:
     except (RetrieveAllError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
     print(f"Label Studio back end on http://{options.host}:{options.port}", file=sys.stderr)
-    with make_server(options.host, options.port, application(backend)) as server:  # type: ignore[arg-type]
+    with make_server(options.host, options.port, application(backend)) as server:
         server.serve_forever()
 
 

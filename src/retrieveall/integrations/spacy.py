@@ -73,7 +73,7 @@ def _annotate(doc: Doc, prediction: Prediction) -> None:
     doc._.set(LANGUAGE, prediction.route.language)
 
 
-@Language.factory(
+@Language.factory(  # type: ignore[untyped-decorator]  # spaCy is not installed where types are checked
     "retrieveall",
     assigns=["doc.ents", "token.ent_iob", "token.ent_type"],
     default_config={"model": "base", "language": None, "labels": None, "threshold": None, "device": None},

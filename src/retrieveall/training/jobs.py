@@ -24,7 +24,7 @@ from retrieveall.errors import LanguageError, MissingExtraError, ModelFolderErro
 from retrieveall.model_folder import ADAPTERS, ModelFolder
 from retrieveall.storage import Manifest, Transaction, write_atomic
 from retrieveall.training.data import LanguageData, digest
-from retrieveall.training.run import Training
+from retrieveall.training.run import Training, settings_for
 
 __all__ = ["Executor", "InProcess", "Job", "Outcome", "PoolResult", "RayExecutor", "run_job", "train_pool"]
 
@@ -121,7 +121,8 @@ def train_pool(
 def run_job(job: Job) -> Outcome:
     """Train one language; what it leaves is in ``job.run_folder`` only."""
     model = _open(job.folder)
-    training = Training(model, model.knowledge(), {job.language: job.data}, job.config, job.run_folder, job.device)
+    config = settings_for(job.config, len(job.data.train))
+    training = Training(model, model.knowledge(), {job.language: job.data}, config, job.run_folder, job.device)
     fitted = training.fit(None, False)
     made = job.run_folder / "adapter"
     made.mkdir(exist_ok=True)

@@ -204,16 +204,16 @@ class Scores:
 
 
 def settings_for(config: TrainingConfig, sentences: int) -> TrainingConfig:
-    """``config`` with the epochs and the batch size for so many sentences of a language, as far as it sets none.
+    """``config`` with epochs and batch size for so many sentences of a language, unless it sets epochs or steps.
 
     Three passes over a hundred sentences are 15 steps, in which little is learnt. A small language is passed over more
-    often, up to ``_EPOCHS`` times, in smaller batches.
+    often, up to ``_EPOCHS`` times, in smaller batches unless it sets their size, too.
     """
-    changes: dict[str, float] = {}
+    if {"epochs", "steps"} & config.model_fields_set:
+        return config
+    changes: dict[str, float] = {"epochs": min(_EPOCHS, max(config.epochs, _PASSES / max(sentences, 1)))}
     if sentences < _SMALL and "batch_size" not in config.model_fields_set:
         changes["batch_size"] = _SMALL_BATCH
-    if not {"epochs", "steps"} & config.model_fields_set:
-        changes["epochs"] = min(_EPOCHS, max(config.epochs, _PASSES / max(sentences, 1)))
     return config.model_copy(update=changes)
 
 
