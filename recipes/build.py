@@ -66,7 +66,7 @@ def plan(last: Step, out: Path) -> str:
             return "not needed"
         return "started" if step.folder(out).exists() else "to do"
 
-    return "\n".join(f"{state(step):<12}{step.folder(out).name:<29}{step.work}".rstrip() for step in all_steps(last))
+    return "\n".join(f"{state(step):<12}{step.folder(out).name:<36}{step.work}".rstrip() for step in all_steps(last))
 
 
 if __name__ == "__main__":

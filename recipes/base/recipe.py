@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from recipes.base.backbone import cut_backbone
@@ -16,6 +17,7 @@ from recipes.corpora import Lines, Sentences
 from recipes.mini.negatives import find_negatives
 from recipes.mini.plain_text import WORDS as NEGATIVE_WORDS
 from recipes.steps import Files, Step
+from retrieveall.config import ModelConfig, TrainingConfig
 
 __all__ = ["Settings", "add_arguments", "model"]
 
@@ -42,10 +44,10 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
         Files(each, tuple(sorted(path.name for path in each.iterdir()))) for each in (WORDS, NEGATIVE_WORDS)
     )
 
-    # The encoder is tuned on the texts alone: its adapters learn to use what is retrieved.
+    # The encoder is tuned on the texts alone, then on prompts with what is retrieved, then its adapters are.
     alone = {"entity_examples": 0, "context_examples": 0, "without_adapter": True}
-    bare = settings.model.model_copy(update={"prompt": settings.model.prompt.model_copy(update=alone)})
-    tokens = 2 * settings.tuning.batch_size * (settings.tuning.row_length or settings.model.prompt.max_tokens)
+    bare = _with_prompt(settings.model, alone)
+    without_adapters = _with_prompt(settings.model, {"without_adapter": True})
     backbone = Step("backbone", cut_backbone, {"settings": settings.backbone, "backbone": str(arguments.backbone)})
     negatives = Step(
         "negatives", find_negatives, {"settings": settings.negatives, "words": rules, "train": panx, "text": text}
@@ -64,7 +66,7 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
             "sentences": sentences,
             "languages": languages,
         },
-        f"{tokens:,} tokens a step of two processes",
+        _work(settings.tuning),
         parallel=True,
     )
     plain_text = Step(
@@ -78,14 +80,14 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
             "text": text,
         },
     )
-    # What adapters are trained on is retrieved for: its sentences are joined with none of the pool.
-    for_adapters = Step(
-        "adapter-sentences",
+    for_knowledge = Step(
+        "retrieving-sentences",
         _write_sentences,
         {
-            "settings": settings.adapter_sentences,
-            "corpora": settings.adapter_corpora,
+            "settings": settings.retrieving_sentences,
+            "corpora": settings.retrieving_corpora,
             "plain_text": plain_text,
+            "joined_with_names": False,
             **shared,
         },
     )
@@ -94,19 +96,31 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
         build_knowledge,
         {"dimension": settings.knowledge_dimension, "sentences": sentences, "languages": languages},
     )
+    retrieving = {"sentences": for_knowledge, "knowledge": knowledge, "languages": languages}
+    tuned_again = Step(
+        "tuning-with-knowledge",
+        tune,
+        {"settings": settings.tuning_with_knowledge, "model": without_adapters, "backbone": tuned, **retrieving},
+        _work(settings.tuning_with_knowledge),
+        parallel=True,
+    )
     return Step(
         "model",
         train_model,
-        {
-            "settings": settings.adapters,
-            "model": settings.model,
-            "backbone": tuned,
-            "sentences": for_adapters,
-            "knowledge": knowledge,
-            "languages": languages,
-        },
+        {"settings": settings.adapters, "model": settings.model, "backbone": tuned_again, **retrieving},
+        _work(settings.adapters),
         parallel=True,
     )
+
+
+def _with_prompt(model: ModelConfig, update: Mapping[str, object]) -> ModelConfig:
+    return model.model_copy(update={"prompt": model.prompt.model_copy(update=update)})
+
+
+def _work(settings: TrainingConfig) -> str:
+    assert settings.row_length is not None
+    tokens = 2 * settings.batch_size * settings.row_length
+    return f"{settings.steps:,} steps of {tokens:,} tokens in two processes"
 
 
 def _write_sentences(folder: Path, *, words: Files, **arguments: object) -> None:

@@ -25,8 +25,15 @@ def write_sentences(
     data: Corpora,
     negatives: Path,
     plain_text: Path | None = None,
+    joined_with_names: bool = True,
 ) -> None:
-    """``train/``, ``pool/`` and ``validation/LANGUAGE.jsonl``; ``plain_text`` holds more running text."""
+    """``train/``, ``pool/`` and ``validation/LANGUAGE.jsonl``.
+
+    Args:
+        plain_text: more running text, ``LANGUAGE.jsonl``.
+        joined_with_names: join sentences with any others; else only with sentences of plain text without a name. What
+            is joined may be retrieved, and of a text only the one sentence whose id it keeps is left out.
+    """
     gold, plain = {}, {}
     mentions = Mentions()
     for language in data.languages:
@@ -40,7 +47,7 @@ def write_sentences(
         mentions.add([*panx, *running])
     # What is joined to a sentence is raw text, whatever the sentence is.
     others = {
-        language: [*(raw_text(each).sentence for each in running), *plain[language]]
+        language: [*(raw_text(each).sentence for each in running if joined_with_names), *plain[language]]
         for language, (_, running) in gold.items()
     }
     for language in data.languages:

@@ -10,7 +10,6 @@ from recipes.mini.settings import LimitSettings, NegativesSettings
 from retrieveall.config import ModelConfig, TrainingConfig
 
 __all__ = [
-    "AdapterSettings",
     "BackboneSettings",
     "CorpusSettings",
     "PlainTextSettings",
@@ -82,12 +81,6 @@ class PlainTextSettings(_Strict):
     seed: int
 
 
-class AdapterSettings(TrainingConfig):
-    """Training of the adapters, on prompts as the model's settings say."""
-
-    context_examples_in_use: int = Field(ge=0, description="of a prompt of the finished model")
-
-
 class Settings(_Strict):
     """``recipe.yaml``."""
 
@@ -99,8 +92,9 @@ class Settings(_Strict):
     sentences: SentencesSettings
     tuning: TrainingConfig
     plain_text: PlainTextSettings
-    adapter_corpora: CorpusSettings
-    adapter_sentences: SentencesSettings
+    retrieving_corpora: CorpusSettings
+    retrieving_sentences: SentencesSettings
     knowledge_dimension: int = Field(ge=1)
     model: ModelConfig
-    adapters: AdapterSettings
+    tuning_with_knowledge: TrainingConfig
+    adapters: TrainingConfig

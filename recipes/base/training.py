@@ -7,15 +7,12 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from recipes.base.settings import AdapterSettings
 from recipes.mini.sentences import read_sentences
 from recipes.model_home import make_home
-from retrieveall.config import ModelConfig, TrainingConfig, dump_yaml, load_yaml
+from retrieveall.config import ModelConfig, TrainingConfig
 from retrieveall.engines.local.packed import PACKED, write_packed
 from retrieveall.knowledge import KnowledgeBase
 from retrieveall.knowledge.encoder import NgramEncoder
-from retrieveall.model_folder import SETTINGS
-from retrieveall.storage import Transaction
 from retrieveall.training.parallel import Processes
 from retrieveall.training.run import LanguageData, train
 from retrieveall.training.tuning import tune_backbone
@@ -40,21 +37,28 @@ def tune(
     backbone: Path,
     sentences: Path,
     languages: tuple[str, ...],
+    knowledge: Path | None = None,
 ) -> None:
-    """``model/backbone``: the encoder tuned for names on all languages together, on prompts as ``model`` has them."""
+    """``model/backbone``: the encoder tuned for names on all languages together, on prompts as ``model`` has them.
+
+    ``backbone`` is the folder of an earlier tuning, which is gone on from, or of the encoder as it was cut.
+    """
+    tuned = backbone / "model" / "backbone"
+    found = KnowledgeBase.open(knowledge) if knowledge is not None else None
     data = {}
     for language in languages:
         own = _language_data(sentences, language)
-        data[language] = LanguageData(own.train, own.validation, own.pool[:_FEW])  # the session asks for a pool
+        pool = own.pool if found is not None else own.pool[:_FEW]  # the session asks for a pool
+        data[language] = LanguageData(own.train, own.validation, pool)
     home = folder / "model"
     with Processes.join("cpu").main_first():
-        make_home(home, model, data, backbone / "backbone", None)
+        make_home(home, model, data, tuned if tuned.is_dir() else backbone / "backbone", found)
     tune_backbone(home, data, settings, folder / "run", device="cpu", show_bar=False)
 
 
 def train_model(
     folder: Path,
-    settings: AdapterSettings,
+    settings: TrainingConfig,
     model: ModelConfig,
     backbone: Path,
     sentences: Path,
@@ -68,19 +72,6 @@ def train_model(
         _pack(backbone / "model" / "backbone", folder / "backbone")  # adapters are trained on what is shipped
         make_home(home, model, data, folder / "backbone", KnowledgeBase.open(knowledge))
     train(home, data, settings, folder / "run", device="cpu", show_bar=False)
-    processes = Processes.join("cpu")
-    with processes.main_first():
-        if processes.main:
-            show_context_examples(home, settings.context_examples_in_use)
-
-
-def show_context_examples(home: Path, number: int) -> None:
-    """Set how many context examples the prompts of a finished model hold."""
-    config = load_yaml(ModelConfig, home / SETTINGS)
-    prompt = config.prompt.model_copy(update={"context_examples": number})
-    with Transaction(home) as transaction:
-        settings = dump_yaml(config.model_copy(update={"prompt": prompt}))
-        transaction.path(SETTINGS).write_text(settings, encoding="utf-8")
 
 
 def _pack(source: Path, target: Path) -> None:
