@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -19,11 +19,13 @@ from retrieveall.engines import EngineName, Failure, open_engine
 from retrieveall.errors import ConfigError, EngineError, InputError, LanguageError
 from retrieveall.model_folder import ModelFolder
 from retrieveall.stages import Stages, Window, merge_knowledge, merge_routes
-from retrieveall.types import AnswerFaults, Entity, Knowledge, Prediction, Route
+from retrieveall.types import LEVELS, AnswerFaults, Entity, Knowledge, Level, Prediction, Route
 
 if TYPE_CHECKING:
     from retrieveall.engines import Engine
     from retrieveall.engines.remote.settings import ServerSettings
+    from retrieveall.knowledge import KnowledgeBase
+    from retrieveall.prompts import Prompt
 
 __all__ = ["RetrieveAll"]
 
@@ -55,11 +57,11 @@ class RetrieveAll:
             raise InputError("expected a model opened by from_pretrained to pickle or copy, got one made of parts")
         return _reopen, (self._options,)
 
-    def _use(self, folder: ModelFolder) -> None:
+    def _use(self, folder: ModelFolder, knowledge: KnowledgeBase | None = None) -> None:
         """Load the current settings, languages and knowledge of the folder."""
         folder = _with_grammar(folder, self._options.get("constrained"))
         self.folder = folder
-        self.knowledge = folder.knowledge()
+        self.knowledge = knowledge or folder.knowledge()
         self.config: ModelConfig = folder.config
         codec = self.engine.codec
         self._languages = folder.languages()
@@ -142,6 +144,8 @@ class RetrieveAll:
         language: str | Sequence[str | None] | None = None,
         labels: str | Sequence[str] | None = None,
         threshold: float = 0.0,
+        levels: Collection[Level] = LEVELS,
+        keep_prompts: bool = False,
     ) -> list[Prediction]:
         """The entities of each text, in order.
 
@@ -150,9 +154,11 @@ class RetrieveAll:
                 retrieval.
             labels: return only entities with this label, or these labels.
             threshold: return only entities with at least this probability, 0 to 1.
+            levels: the levels that the prompt shows, for comparison. Routing uses all that was retrieved.
+            keep_prompts: return the full prompts, too.
 
         Raises:
-            InputError: not a text, a text that is too long, an unknown label, a threshold outside 0 to 1.
+            InputError: not a text, a text that is too long, an unknown label or level, a threshold outside 0 to 1.
             LanguageError: a language that the model does not have.
             EngineError: the engine failed. If only some texts failed, it is raised after the others are done:
                 ``failures`` maps text numbers to reasons, and ``results`` holds the predictions, None for the texts
@@ -163,17 +169,19 @@ class RetrieveAll:
         wanted = self._wanted(labels)
         if not 0.0 <= threshold <= 1.0:
             raise InputError(f"expected a threshold from 0 to 1, got {threshold}")
+        _check_levels(levels)
         for number, text in enumerate(texts):
             _check_text(text, number)
         with self._lock:
             windows = self.stages.window(texts)
             knowledge = self.stages.retrieve(windows)
             routes = self.stages.route(windows, knowledge, languages)
-            prompts = self.stages.prompt(windows, knowledge, routes)
+            prompts = self.stages.prompt(windows, [found.only(levels) for found in knowledge], routes)
             readings = self.decoder.decode(self.engine, windows, prompts, routes)
-            predictions = self._predictions(texts, windows, knowledge, routes, readings)
+            shown = self._rendered(windows, prompts) if keep_prompts else None
+            predictions = self._predictions(texts, windows, knowledge, routes, readings, shown)
         failures = {i: each.reason for i, each in enumerate(predictions) if isinstance(each, Failure)}
-        results = [None if isinstance(each, Failure) else _only(each, wanted, threshold) for each in predictions]
+        results = [None if isinstance(each, Failure) else each.only(wanted, threshold) for each in predictions]
         if failures:
             raise EngineError.of_items(failures, results, "text")
         return [each for each in results if each is not None]
@@ -198,18 +206,22 @@ class RetrieveAll:
         while batch := list(islice(iterator, batch_size)):
             yield from self.predict(batch, language=language, labels=labels, threshold=threshold)
 
-    def reload(self) -> None:
+    def reload(self, *, knowledge: KnowledgeBase | None = None) -> None:
         """Load changes made to the folder since it was opened: settings, added and removed languages.
+
+        Args:
+            knowledge: that of the folder, where the caller has it in memory (``KnowledgeBase.with_languages``); it is
+                not read again, and checksums are not compared.
 
         Raises:
             ConfigError: the backbone settings changed; open the model again.
         """
-        folder = ModelFolder.open(self.folder.path)
+        folder = ModelFolder.open(self.folder.path, verify=knowledge is None)
         if folder.config.backbone != self.config.backbone:
             raise ConfigError(f"the backbone of {folder.path} changed; open the model again with from_pretrained")
         with self._lock:
             self.engine.refresh()
-            self._use(folder)
+            self._use(folder, knowledge)
 
     # -- steps of predict -----------------------------------------------------------------------------------------
 
@@ -239,6 +251,11 @@ class RetrieveAll:
             raise InputError(f"expected labels among {', '.join(self.labels)}, got {str(unknown[0])[:80]!r}")
         return frozenset(wanted)
 
+    def _rendered(self, windows: Sequence[Window], prompts: Sequence[Prompt]) -> list[str]:
+        repeated = self.config.decoder.copies == 2
+        pairs = zip(windows, prompts, strict=True)
+        return [prompt.render(window.text, repeated=repeated) for window, prompt in pairs]
+
     def _predictions(
         self,
         texts: Sequence[str],
@@ -246,6 +263,7 @@ class RetrieveAll:
         knowledge: Sequence[Knowledge],
         routes: Sequence[Route],
         readings: Sequence[Reading | Failure],
+        shown: Sequence[str] | None = None,
     ) -> list[Prediction | Failure]:
         """Merge the windows of each text; a text fails if one of its windows does."""
         own: list[list[int]] = [[] for _ in texts]
@@ -266,6 +284,7 @@ class RetrieveAll:
                     merge_routes(mine, [routes[i] for i in numbers]),
                     merge_knowledge(mine, [knowledge[i] for i in numbers]),
                     _faults([reading for _, _, reading in read]),
+                    tuple(shown[i] for i in numbers) if shown is not None else (),
                 )
             )
         return results
@@ -314,12 +333,6 @@ def _with_grammar(folder: ModelFolder, constrained: bool | None) -> ModelFolder:
     return replace(folder, config=folder.config.model_copy(update={"decoder": decoder}))
 
 
-def _only(prediction: Prediction, labels: frozenset[str], threshold: float) -> Prediction:
-    """The prediction with only the entities of these labels and at least this probability."""
-    kept = (each for each in prediction.entities if each.label in labels and (each.score or 0.0) >= threshold)
-    return replace(prediction, entities=tuple(kept))
-
-
 def _faults(readings: Sequence[Reading]) -> AnswerFaults | None:
     """The summed faults of all answers; None if there are no answers."""
     found = [reading.faults for reading in readings if reading.faults is not None]
@@ -339,6 +352,13 @@ def _listed(texts: str | Iterable[str]) -> Iterable[str]:
             f"expected a text or a list of texts, got {type(texts).__name__}; pass str, decode bytes first"
         )
     return texts
+
+
+def _check_levels(levels: Collection[Level]) -> None:
+    unknown = [level for level in levels if level not in LEVELS]
+    if unknown or isinstance(levels, str):
+        got = levels if isinstance(levels, str) else unknown[0]
+        raise InputError(f"expected a list of levels among {', '.join(LEVELS)}, got {str(got)[:80]!r}")
 
 
 def _check_text(text: str, number: int) -> None:

@@ -6,23 +6,29 @@ All offsets are Unicode code points of the text they refer to, end exclusive, so
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn, Self, TypeVar
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NoReturn, Self, TypeAlias, TypeVar
 
 __all__ = [
+    "LEVELS",
     "AnswerFaults",
     "Entity",
     "FrozenMapping",
     "Knowledge",
     "KnownEntity",
     "LanguageMatch",
+    "Level",
     "Neighbour",
     "Prediction",
     "Route",
     "Sentence",
     "Word",
 ]
+
+Level: TypeAlias = Literal["entity", "context"]
+"""A level of the prompt: known names, or example sentences."""
+LEVELS: tuple[Level, ...] = ("entity", "context")
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -178,6 +184,14 @@ class Knowledge:
     def __post_init__(self) -> None:
         object.__setattr__(self, "languages", _freeze(self.languages))
 
+    def only(self, levels: Collection[Level]) -> Knowledge:
+        """Without the levels that are not in ``levels``."""
+        return replace(
+            self,
+            neighbours=self.neighbours if "context" in levels else (),
+            entities=self.entities if "entity" in levels else (),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -219,7 +233,8 @@ class AnswerFaults:
 class Prediction:
     """The entities of one text, sorted by start, with the route and knowledge used.
 
-    ``faults`` are the errors in the written answer; None for the tagging decoder.
+    ``faults`` are the errors in the written answer; None for the tagging decoder. ``prompts`` are the full prompts of
+    the text's windows, if they were asked for.
     """
 
     text: str
@@ -227,3 +242,9 @@ class Prediction:
     route: Route
     knowledge: Knowledge
     faults: AnswerFaults | None = None
+    prompts: tuple[str, ...] = ()
+
+    def only(self, labels: Collection[str], threshold: float = 0.0) -> Prediction:
+        """With the entities of these labels and at least this probability."""
+        kept = (each for each in self.entities if each.label in labels and (each.score or 0.0) >= threshold)
+        return replace(self, entities=tuple(kept))
