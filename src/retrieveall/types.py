@@ -7,7 +7,7 @@ All offsets are Unicode code points of the text they refer to, end exclusive, so
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn, Self, TypeAlias, TypeVar
 
 __all__ = [
@@ -50,9 +50,6 @@ class FrozenMapping(dict[K, V]):
 
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse
-
-
-_NOTHING: FrozenMapping[Any, Any] = FrozenMapping()
 
 
 def _freeze(mapping: Mapping[K, V]) -> FrozenMapping[K, V]:
@@ -116,7 +113,7 @@ class KnownEntity:
     start: int
     end: int
     surface: str
-    counts: Mapping[str, Mapping[str, int]] = _NOTHING
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=FrozenMapping)
     similarity: float = 1.0
     inside: int = 0
     partial: bool = False
@@ -179,7 +176,7 @@ class Knowledge:
 
     neighbours: tuple[Neighbour, ...] = ()
     entities: tuple[KnownEntity, ...] = ()
-    languages: Mapping[str, LanguageMatch] = _NOTHING
+    languages: Mapping[str, LanguageMatch] = field(default_factory=FrozenMapping)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "languages", _freeze(self.languages))
@@ -202,8 +199,8 @@ class Route:
     has an adapter: the backbone runs alone), ``"fallback"`` (the text has no letters, or there is no knowledge).
     """
 
-    adapters: Mapping[str, float] = _NOTHING
-    votes: Mapping[str, float] = _NOTHING
+    adapters: Mapping[str, float] = field(default_factory=FrozenMapping)
+    votes: Mapping[str, float] = field(default_factory=FrozenMapping)
     reason: str = "vote"
 
     def __post_init__(self) -> None:

@@ -27,7 +27,9 @@ def test_one_text_or_many(http: httpx.Client) -> None:
     one = http.post("/v1/extract", json={"texts": "Anna war da"})
     assert one.status_code == 200
     assert one.json()["results"] == http.post("/v1/extract", json={"texts": ["Anna war da"]}).json()["results"]
-    assert one.json()["results"][0]["entities"] == [{"start": 0, "end": 4, "label": "PER", "text": "Anna", "score": 0.9}]
+    assert one.json()["results"][0]["entities"] == [
+        {"start": 0, "end": 4, "label": "PER", "text": "Anna", "score": 0.9}
+    ]
     assert http.post("/v1/extract", json={"texts": []}).json() == {"results": []}
 
 
@@ -70,7 +72,9 @@ def test_many_requests_share_batches() -> None:
 def test_a_long_list_does_not_hold_up_a_short_one() -> None:
     model = FakeModel(held=True)
     with live(model, ServiceSettings(batch_texts=4)) as (url, service), ThreadPoolExecutor(2) as threads:
-        long = threads.submit(httpx.post, f"{url}/v1/extract", json={"texts": ["long"] * 64}, timeout=30, trust_env=False)
+        long = threads.submit(
+            httpx.post, f"{url}/v1/extract", json={"texts": ["long"] * 64}, timeout=30, trust_env=False
+        )
         assert model.entered.wait(20)
         short = threads.submit(httpx.post, f"{url}/v1/extract", json={"texts": "short"}, timeout=30, trust_env=False)
         while service.batcher.waiting < 61:
@@ -131,9 +135,7 @@ def test_the_entities_are_those_of_the_library(
     """Texts of several languages, from many clients at once."""
     texts = [*mixed_texts, *HARD] * 2
     languages = [None, "de", "zh", None, "en"] * len(texts)
-    expected = [
-        loaded.predict([text], language=language)[0] for text, language in zip(texts, languages, strict=False)
-    ]
+    expected = [loaded.predict([text], language=language)[0] for text, language in zip(texts, languages, strict=False)]
     with live(loaded) as (url, _), ThreadPoolExecutor(12) as threads:
 
         def ask(number: int) -> Any:

@@ -37,7 +37,10 @@ _NDJSON = "application/x-ndjson"
 _ERRORS = {
     400: "not JSON, or an unknown host",
     401: "no API key, or a wrong one",
+    403: "changes are off",
+    404: "the model lacks this language",
     408: "the request was not sent in time",
+    409: "the model has this language",
     413: "too large, too many texts, or a text that is too long",
     415: "another content type",
     422: "a missing or unknown field, a wrong type, an unknown language or label",
@@ -156,27 +159,26 @@ def _add_routes(app: FastAPI) -> None:
         openapi_extra=_BODY,
         tags=["texts"],
     )
-    lines = {
-        200: {"content": {_NDJSON: {"schema": StreamResult.model_json_schema()}}, "description": "one line a text"}
-    }
+    line = {_NDJSON: {"schema": StreamResult.model_json_schema(ref_template="#/components/schemas/{model}")}}
+    texts_streamed = texts | {200: {"content": line, "description": "one line a text"}}
     app.add_api_route(
         "/v1/extract/stream",
         extract_stream,
         methods=["POST"],
         response_class=StreamingResponse,
-        responses=lines | texts,
+        responses=texts_streamed,
         openapi_extra=_BODY,
         tags=["texts"],
     )
     app.add_api_route("/v1/model", model_info, response_model=ModelInfo, responses=_errors(503), tags=["model"])
     app.add_api_route("/v1/languages", languages, response_model=Languages, responses=_errors(503), tags=["model"])
-    changes = _errors(408, 413, 415, 422, 503) | {403: {"model": Detail, "description": "changes are off"}}
+    changes = _errors(403, 404, 408, 409, 413, 422, 503)
     app.add_api_route(
         "/v1/languages/{language}",
         put_language,
         methods=["PUT"],
         response_model=Changed,
-        responses=changes | {409: {"model": Detail, "description": "the model has this language"}},
+        responses=changes,
         openapi_extra={"requestBody": {"required": True, "content": {"application/x-tar": {"schema": {}}}}},
         tags=["model"],
     )
@@ -185,12 +187,11 @@ def _add_routes(app: FastAPI) -> None:
         delete_language,
         methods=["DELETE"],
         response_model=Changed,
-        responses=changes | {404: {"model": Detail, "description": "the model lacks this language"}},
+        responses=changes,
         tags=["model"],
     )
-    unready = {503: {"model": Health, "description": "shutting down"}}
     app.add_api_route("/healthz", health, response_model=Health, responses=_errors(), tags=["operation"])
-    app.add_api_route("/readyz", ready, response_model=Health, responses=_errors() | unready, tags=["operation"])
+    app.add_api_route("/readyz", ready, response_model=Health, responses=_errors(503), tags=["operation"])
     app.add_api_route("/metrics", metrics, response_class=Response, responses=_errors(), tags=["operation"])
     for name in _PAGE:
         app.add_api_route(f"/{name}", page, methods=["GET"], include_in_schema=False)
@@ -252,7 +253,7 @@ async def health() -> Health:
 async def ready(service: Served) -> Any:
     """The service takes requests."""
     if service.closing or not service.batcher.alive:
-        return JSONResponse({"status": "closing" if service.closing else "the worker stopped"}, 503)
+        return _detail(503, "shutting down" if service.closing else "the worker stopped; start the server again")
     return Health(status="ok")
 
 

@@ -10,7 +10,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from retrieveall.errors import ModelFolderError, UnsafeFileError
 from retrieveall.knowledge.shard import FILES as KNOWLEDGE_FILES
@@ -34,7 +34,7 @@ def unpack(archive: Path, target: Path, language: str, limit: int = ServiceSetti
     allowed = _allowed(language)
     found: set[str] = set()
     try:
-        with archive.open("rb") as file, tarfile.open(fileobj=_Limited(file, limit), mode="r|") as tar:
+        with archive.open("rb") as file, _open(file, limit) as tar:
             for count, member in enumerate(_members(tar)):
                 if count >= _MOST_MEMBERS:
                     raise UnsafeFileError(f"expected at most {_MOST_MEMBERS} members in the archive, got more")
@@ -43,10 +43,9 @@ def unpack(archive: Path, target: Path, language: str, limit: int = ServiceSetti
                 name = _checked(member, allowed, found)
                 found.add(name)
                 _write(tar, member, target / name)
-    except (tarfile.TarError, zlib.error, EOFError, UnicodeError, ValueError, OverflowError) as error:
-        raise ModelFolderError(
-            f"expected a tar archive, plain or gzipped: {type(error).__name__}; pack it again"
-        ) from None
+    except (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError) as error:
+        kind = type(error).__name__
+        raise ModelFolderError(f"expected a tar archive, plain or gzipped: {kind}; pack it again") from None
     _check_complete(found, language)
 
 
@@ -83,9 +82,7 @@ class _Limited:
         data = b"".join(parts)
         self._left -= len(data)
         if self._left < 0:
-            raise UnsafeFileError(
-                f"expected at most {self._limit:,} bytes when unpacked, got more; do not use this file"
-            )
+            raise UnsafeFileError(f"expected at most {self._limit:,} bytes unpacked, got more; do not use it")
         return data
 
     def _some(self, size: int) -> bytes:
@@ -103,10 +100,13 @@ class _Limited:
         return b""
 
 
+def _open(file: IO[bytes], limit: int) -> tarfile.TarFile:
+    return tarfile.open(fileobj=cast("IO[bytes]", _Limited(file, limit)), mode="r|")
+
+
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while (member := tar.next()) is not None:
         yield member
-        tar.members = []  # otherwise it keeps them all
 
 
 def _allowed(language: str) -> set[str]:

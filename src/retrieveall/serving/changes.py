@@ -142,9 +142,8 @@ def _check_table(path: Path) -> None:
                     if size > _MOST_BYTES:
                         break
     except (pa.ArrowException, OSError) as error:
-        raise ModelFolderError(
-            f"{path.name} is not a valid Parquet file ({type(error).__name__}); index again"
-        ) from None
+        kind = type(error).__name__
+        raise ModelFolderError(f"{path.name} is not a valid Parquet file ({kind}); index again") from None
     if values > _MOST_VALUES or size > _MOST_BYTES:
         raise ModelFolderError(f"{path.name} is too large: {values:,} values; index fewer sentences")
 

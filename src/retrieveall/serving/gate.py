@@ -110,7 +110,8 @@ class Gate:
         given = bearer(authorization)
         secrets = [each for each in (self._settings.key, self._settings.admin_token) if each is not None]
         # All are compared, so that the time does not tell which of them is close.
-        return any([same_secret(given, each.get_secret_value()) for each in secrets])
+        matches = [same_secret(given, each.get_secret_value()) for each in secrets]
+        return any(matches)
 
     def _limits(self, scope: Scope) -> tuple[int, float]:
         if scope["path"].startswith(_UPLOADS) and scope["method"] == "PUT":

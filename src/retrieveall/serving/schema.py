@@ -77,7 +77,7 @@ class Result(BaseModel):
 
     entities: tuple[Entity, ...] = ()
     language: str | None = Field(default=None, description="the language with the largest adapter weight")
-    route: Route = Route()
+    route: Route = Field(default_factory=Route)
     knowledge: Knowledge | None = None
     prompts: tuple[str, ...] | None = None
 

@@ -153,7 +153,7 @@ class Service:
         waiting = quiet(asyncio.wrap_future(job.done))
         gone = asyncio.create_task(_hang_up(receive)) if receive is not None else None
         try:
-            everything = {waiting, gone} if gone is not None else {waiting}
+            everything: list[asyncio.Future[Any]] = [waiting, *([gone] if gone is not None else [])]
             await asyncio.wait(everything, timeout=self.settings.seconds, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
                 return waiting.result()
