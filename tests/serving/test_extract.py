@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from serving_fakes import FakeModel, live
+from serving_fakes import FakeModel, live, until
 
 from retrieveall.serving.settings import ServiceSettings
 
@@ -61,8 +61,7 @@ def test_many_requests_share_batches() -> None:
             threads.submit(httpx.post, f"{url}/v1/extract", json={"texts": f"Name{i}"}, timeout=30, trust_env=False)
             for i in range(24)
         ]
-        while service.batcher.waiting + 1 < 24 and not all(call.done() for call in calls):
-            assert model.entered.wait(20)
+        until(lambda: service.batcher.waiting + 4 >= 24)  # the first of them are held back in a batch
         model.go.set()
         for number, call in enumerate(calls):
             assert call.result().json()["results"][0]["entities"][0]["text"] == f"Name{number}"
@@ -77,8 +76,7 @@ def test_a_long_list_does_not_hold_up_a_short_one() -> None:
         )
         assert model.entered.wait(20)
         short = threads.submit(httpx.post, f"{url}/v1/extract", json={"texts": "short"}, timeout=30, trust_env=False)
-        while service.batcher.waiting < 61:
-            pass
+        until(lambda: service.batcher.waiting >= 61)
         model.go.set()
         assert (long.result().status_code, short.result().status_code) == (200, 200)
     assert model.computed.index("short") < 9

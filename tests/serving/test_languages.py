@@ -58,7 +58,7 @@ def test_a_language_leaves_and_returns(served: tuple[httpx.Client, Path], packed
     assert left.json() == {"language": "de", "languages": ["en", "zh"]}
     assert not (folder / "adapters/de").exists()
     assert not (folder / "knowledge/de").exists()
-    for entities, route in answers(client):
+    for _, route in answers(client):
         assert "de" not in {**route["adapters"], **route["votes"]}
     assert client.post("/v1/extract", json={"texts": "a", "language": "de"}).status_code == 422
     assert [each["language"] for each in client.get("/v1/languages").json()["languages"]] == ["en", "zh"]

@@ -106,8 +106,8 @@ def test_a_body_without_a_length_is_limited_too(limited: httpx.Client) -> None:
 
 def test_a_slow_body_is_ended(limited: httpx.Client) -> None:
     with socket.create_connection((limited.base_url.host, limited.base_url.port or 0), timeout=20) as connection:
-        head = "POST /v1/extract HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"
-        connection.sendall(head.encode())
+        head = ["POST /v1/extract HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", "Content-Length: 900"]
+        connection.sendall("\r\n".join([*head, "", "{"]).encode())
         started = time.monotonic()
         assert connection.recv(4096).startswith(b"HTTP/1.1 408")
         assert time.monotonic() - started < 15

@@ -27,20 +27,23 @@ def ask(client: httpx.Client, text: str) -> tuple[int, float, httpx.Response]:
 
 def test_a_full_queue_is_said_at_once() -> None:
     model = FakeModel(held=True)
-    with live(model, SMALL) as (url, service), ThreadPoolExecutor(40) as threads:
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-            first = threads.submit(ask, client, "first")
-            assert model.entered.wait(20)
-            accepted = [threads.submit(ask, client, f"N{i}") for i in range(16)]
-            until(lambda: service.batcher.waiting == 16)
-            refused = [ask(client, "more") for _ in range(20)]
-            assert {status for status, _, _ in refused} == {429}
-            assert sorted(seconds for _, seconds, _ in refused)[10] < 0.1
-            assert all(answer.headers["retry-after"].isdigit() for _, _, answer in refused)
-            assert service.batcher.waiting == 16
-            model.go.set()
-            assert {call.result()[0] for call in [first, *accepted]} == {200}
-            assert ask(client, "after")[0] == 200
+    with (
+        live(model, SMALL) as (url, service),
+        ThreadPoolExecutor(40) as threads,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
+    ):
+        first = threads.submit(ask, client, "first")
+        assert model.entered.wait(20)
+        accepted = [threads.submit(ask, client, f"N{i}") for i in range(16)]
+        until(lambda: service.batcher.waiting == 16)
+        refused = [ask(client, "more") for _ in range(20)]
+        assert {status for status, _, _ in refused} == {429}
+        assert sorted(seconds for _, seconds, _ in refused)[10] < 0.1
+        assert all(answer.headers["retry-after"].isdigit() for _, _, answer in refused)
+        assert service.batcher.waiting == 16
+        model.go.set()
+        assert {call.result()[0] for call in [first, *accepted]} == {200}
+        assert ask(client, "after")[0] == 200
     assert "more" not in model.computed
 
 

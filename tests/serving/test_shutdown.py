@@ -73,11 +73,11 @@ def test_sigterm_finishes_what_runs() -> None:
 
 @pytest.mark.slow
 def test_sigterm_ends_an_idle_server_at_once() -> None:
-    with process() as (server, url):
-        with httpx.Client(base_url=url, trust_env=False) as client:  # an open connection does not hold it up
-            assert client.get("/healthz").status_code == 200
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(timeout=30) == 0
+    # An open connection does not hold it up.
+    with process() as (server, url), httpx.Client(base_url=url, trust_env=False) as client:
+        assert client.get("/healthz").status_code == 200
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=30) == 0
 
 
 @pytest.mark.slow
