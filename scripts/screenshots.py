@@ -17,19 +17,34 @@ PICTURES: dict[str, dict[str, Any]] = {
     "playground-narrow": {"example": "Русский", "width": 360},
     "playground-chinese": {"example": "中文"},
     "playground-arabic": {"example": "العربية"},
+    "playground-levels": {"example": "日本語", "first": "#route-title", "last": "#names-title"},
 }
 WIDTH, HEIGHT = 900, 1000
 
 
-def take(browser: Any, url: str, path: Path, example: str, width: int = WIDTH, color_scheme: str = "light") -> None:
-    """One picture of an example and its answer."""
+def take(
+    browser: Any,
+    url: str,
+    path: Path,
+    example: str,
+    width: int = WIDTH,
+    color_scheme: str = "light",
+    first: str | None = None,
+    last: str | None = None,
+) -> None:
+    """One picture of an example and its answer: the top of the page, or from one heading to before another."""
     viewport = {"width": width, "height": HEIGHT}
     page = browser.new_page(viewport=viewport, color_scheme=color_scheme, device_scale_factor=1)
     page.set_default_timeout(120_000)
     page.goto(url)
     page.get_by_role("button", name=example, exact=True).click()
     page.locator("#levels h3").nth(2).wait_for()
-    page.screenshot(path=path)
+    if first is None or last is None:
+        page.screenshot(path=path)
+    else:
+        top, bottom = (page.locator(name).bounding_box()["y"] for name in (first, last))
+        clip = {"x": 0, "y": top - 24, "width": width, "height": bottom - top - 8}
+        page.screenshot(path=path, clip=clip, full_page=True)
     page.close()
 
 
