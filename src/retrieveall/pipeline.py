@@ -6,11 +6,11 @@ call the same stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retrieveall.call_lock import CallLock
 from retrieveall.config import MAX_CHARACTERS, ModelConfig
@@ -31,13 +31,23 @@ from retrieveall.stages import (
     merge_routes,
     sum_faults,
 )
-from retrieveall.types import Entity, Knowledge, Prediction, Route
+from retrieveall.types import LEVELS, Entity, Knowledge, Level, Prediction, Route
 
 if TYPE_CHECKING:
     from retrieveall.engines import Engine
     from retrieveall.engines.remote.settings import ServerSettings
+    from retrieveall.knowledge import KnowledgeBase
+    from retrieveall.prompts import Prompt
 
 __all__ = ["RetrieveAll"]
+
+
+class _Run(NamedTuple):
+    """Options of a call of ``predict``; ``languages``: one per text, None where it is routed."""
+
+    languages: Sequence[str | None]
+    levels: Collection[Level]
+    keep_prompts: bool
 
 
 class RetrieveAll:
@@ -67,11 +77,11 @@ class RetrieveAll:
             raise InputError("expected a model opened by from_pretrained to pickle or copy, got one made of parts")
         return _reopen, (self._options,)
 
-    def _use(self, folder: ModelFolder) -> None:
+    def _use(self, folder: ModelFolder, knowledge: KnowledgeBase | None = None) -> None:
         """Load the current settings, languages and knowledge of the folder."""
         folder = _with_grammar(folder, self._options.get("constrained"))
         self.folder = folder
-        self.knowledge = folder.knowledge()
+        self.knowledge = knowledge or folder.knowledge()
         self.config: ModelConfig = folder.config
         codec = self.engine.codec
         self._languages = folder.languages()
@@ -154,6 +164,8 @@ class RetrieveAll:
         language: str | Sequence[str | None] | None = None,
         labels: str | Sequence[str] | None = None,
         threshold: float | None = None,
+        levels: Collection[Level] = LEVELS,
+        keep_prompts: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> list[Prediction]:
         """The entities of each text, in order.
@@ -166,10 +178,12 @@ class RetrieveAll:
                 retrieval.
             labels: return only entities with this label, or these labels.
             threshold: return only entities with at least this probability, 0 to 1; None for the model's own threshold.
+            levels: the levels that the prompt shows, for comparison. Routing uses all that was retrieved.
+            keep_prompts: return the full prompts, too.
             progress: called with the number of characters that are done, as often as some are.
 
         Raises:
-            InputError: not a text, a text that is too long, an unknown label, a threshold outside 0 to 1.
+            InputError: not a text, a text that is too long, an unknown label or level, a threshold outside 0 to 1.
             LanguageError: a language that the model does not have.
             EngineError: the engine failed. If only some texts failed, it is raised after the others are done:
                 ``failures`` maps text numbers to reasons, and ``results`` holds the predictions, None for the texts
@@ -181,12 +195,14 @@ class RetrieveAll:
         threshold = self.config.threshold if threshold is None else threshold
         if not 0.0 <= threshold <= 1.0:
             raise InputError(f"expected a threshold from 0 to 1, got {threshold}")
+        _check_levels(levels)
         for number, text in enumerate(texts):
             _check_text(text, number)
         with self._lock:
-            predictions = self._in_pieces(texts, languages, progress)
+            run = _Run(languages, levels, keep_prompts)
+            predictions = self._in_pieces(texts, run, progress)
         failures = {i: each.reason for i, each in enumerate(predictions) if isinstance(each, Failure)}
-        results = [None if isinstance(each, Failure) else _only(each, wanted, threshold) for each in predictions]
+        results = [None if isinstance(each, Failure) else each.only(wanted, threshold) for each in predictions]
         if failures:
             raise EngineError.of_items(failures, results, "text")
         return [each for each in results if each is not None]
@@ -211,18 +227,22 @@ class RetrieveAll:
         while batch := list(islice(iterator, batch_size)):
             yield from self.predict(batch, language=language, labels=labels, threshold=threshold)
 
-    def reload(self) -> None:
+    def reload(self, *, knowledge: KnowledgeBase | None = None) -> None:
         """Load changes made to the folder since it was opened: settings, added and removed languages.
+
+        Args:
+            knowledge: that of the folder, where the caller has it in memory (``KnowledgeBase.with_languages``); it is
+                not read again, and checksums are not compared.
 
         Raises:
             ConfigError: the backbone settings changed; open the model again.
         """
-        folder = ModelFolder.open(self.folder.path)
+        folder = ModelFolder.open(self.folder.path, verify=knowledge is None)
         if folder.config.backbone != self.config.backbone:
             raise ConfigError(f"the backbone of {folder.path} changed; open the model again with from_pretrained")
         with self._lock:
             self.engine.refresh()
-            self._use(folder)
+            self._use(folder, knowledge)
 
     # -- steps of predict -----------------------------------------------------------------------------------------
 
@@ -253,13 +273,13 @@ class RetrieveAll:
         return frozenset(wanted)
 
     def _in_pieces(
-        self, texts: Sequence[str], languages: Sequence[str | None], progress: Callable[[int], None] | None
+        self, texts: Sequence[str], run: _Run, progress: Callable[[int], None] | None
     ) -> list[Prediction | Failure]:
         """Predict long texts piece by piece; a text fails if one of its pieces does."""
         parts = [Parts(text) for text in texts]
         failures: dict[int, Failure] = {}
         for group in group_pieces(cut_pieces(texts)):
-            for piece, found in zip(group, self._pieces(group, languages), strict=True):
+            for piece, found in zip(group, self._pieces(group, run), strict=True):
                 if isinstance(found, Failure):
                     failures.setdefault(piece.document, found)
                 else:
@@ -268,15 +288,21 @@ class RetrieveAll:
                 progress(sum(len(piece.text) for piece in group))
         return [failures.get(number) or part.whole() for number, part in enumerate(parts)]
 
-    def _pieces(self, pieces: Sequence[Piece], languages: Sequence[str | None]) -> list[PiecePrediction | Failure]:
+    def _pieces(self, pieces: Sequence[Piece], run: _Run) -> list[PiecePrediction | Failure]:
         """The five stages."""
         texts = [piece.text for piece in pieces]
         windows = self.stages.window(texts)
         knowledge = self.stages.retrieve(windows)
-        routes = self.stages.route(windows, knowledge, [languages[piece.document] for piece in pieces])
-        prompts = self.stages.prompt(windows, knowledge, routes)
+        routes = self.stages.route(windows, knowledge, [run.languages[piece.document] for piece in pieces])
+        prompts = self.stages.prompt(windows, [found.only(run.levels) for found in knowledge], routes)
         readings = self.decoder.decode(self.engine, windows, prompts, routes)
-        return self._predictions(texts, windows, knowledge, routes, readings)
+        shown = self._rendered(windows, prompts) if run.keep_prompts else None
+        return self._predictions(texts, windows, knowledge, routes, readings, shown)
+
+    def _rendered(self, windows: Sequence[Window], prompts: Sequence[Prompt]) -> list[str]:
+        repeated = self.config.decoder.copies == 2
+        pairs = zip(windows, prompts, strict=True)
+        return [prompt.render(window.text, repeated=repeated) for window, prompt in pairs]
 
     def _predictions(
         self,
@@ -285,6 +311,7 @@ class RetrieveAll:
         knowledge: Sequence[Knowledge],
         routes: Sequence[Route],
         readings: Sequence[Reading | Failure],
+        shown: Sequence[str] | None,
     ) -> list[PiecePrediction | Failure]:
         """Merge the windows of each text; a text fails if one of its windows does."""
         own: list[list[int]] = [[] for _ in texts]
@@ -304,6 +331,7 @@ class RetrieveAll:
                 merge_routes(mine, [routes[i] for i in numbers]),
                 merge_knowledge(mine, [knowledge[i] for i in numbers]),
                 sum_faults([reading.faults for _, _, reading in read if reading.faults is not None]),
+                tuple(shown[i] for i in numbers) if shown is not None else (),
             )
             results.append(PiecePrediction(prediction, sum(window.kept_words for window in mine)))
         return results
@@ -352,12 +380,6 @@ def _with_grammar(folder: ModelFolder, constrained: bool | None) -> ModelFolder:
     return replace(folder, config=folder.config.model_copy(update={"decoder": decoder}))
 
 
-def _only(prediction: Prediction, labels: frozenset[str], threshold: float) -> Prediction:
-    """The prediction with only the entities of these labels and at least this probability."""
-    kept = (each for each in prediction.entities if each.label in labels and (each.score or 0.0) >= threshold)
-    return replace(prediction, entities=tuple(kept))
-
-
 def _listed(texts: str | Iterable[str]) -> Iterable[str]:
     """Wrap a single text in a list."""
     if isinstance(texts, str):
@@ -367,6 +389,13 @@ def _listed(texts: str | Iterable[str]) -> Iterable[str]:
             f"expected a text or a list of texts, got {type(texts).__name__}; pass str, decode bytes first"
         )
     return texts
+
+
+def _check_levels(levels: Collection[Level]) -> None:
+    unknown = [level for level in levels if level not in LEVELS]
+    if unknown or isinstance(levels, str):
+        got = levels if isinstance(levels, str) else unknown[0]
+        raise InputError(f"expected a list of levels among {', '.join(LEVELS)}, got {str(got)[:80]!r}")
 
 
 def _check_text(text: str, number: int) -> None:

@@ -6,17 +6,19 @@ All offsets are Unicode code points of the text they refer to, end exclusive, so
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NoReturn, Self, TypeVar
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NoReturn, Self, TypeAlias, TypeVar
 
 __all__ = [
+    "LEVELS",
     "AnswerFaults",
     "Entity",
     "FrozenMapping",
     "Knowledge",
     "KnownEntity",
     "LanguageMatch",
+    "Level",
     "Neighbour",
     "Prediction",
     "Route",
@@ -26,6 +28,9 @@ __all__ = [
     "to_rows",
 ]
 
+Level: TypeAlias = Literal["entity", "context"]
+"""A level of the prompt: known names, or example sentences."""
+LEVELS: tuple[Level, ...] = ("entity", "context")
 _DIGITS = 4
 """Digits of probabilities, similarities and shares in plain data."""
 _SHOWN_TEXT, _SHOWN_ENTITIES = 300, 20
@@ -51,9 +56,6 @@ class FrozenMapping(dict[K, V]):
 
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse
-
-
-_NOTHING: FrozenMapping[Any, Any] = FrozenMapping()
 
 
 def _freeze(mapping: Mapping[K, V]) -> FrozenMapping[K, V]:
@@ -134,7 +136,7 @@ class KnownEntity:
     start: int
     end: int
     surface: str
-    counts: Mapping[str, Mapping[str, int]] = _NOTHING
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=FrozenMapping)
     similarity: float = 1.0
     inside: int = 0
     partial: bool = False
@@ -210,10 +212,18 @@ class Knowledge:
 
     neighbours: tuple[Neighbour, ...] = ()
     entities: tuple[KnownEntity, ...] = ()
-    languages: Mapping[str, LanguageMatch] = _NOTHING
+    languages: Mapping[str, LanguageMatch] = field(default_factory=FrozenMapping)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "languages", _freeze(self.languages))
+
+    def only(self, levels: Collection[Level]) -> Knowledge:
+        """Without the levels that are not in ``levels``."""
+        return replace(
+            self,
+            neighbours=self.neighbours if "context" in levels else (),
+            entities=self.entities if "entity" in levels else (),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """``{"neighbours", "entities"}``: what was retrieved."""
@@ -232,8 +242,8 @@ class Route:
     has an adapter: the backbone runs alone), ``"fallback"`` (the text has no letters, or there is no knowledge).
     """
 
-    adapters: Mapping[str, float] = _NOTHING
-    votes: Mapping[str, float] = _NOTHING
+    adapters: Mapping[str, float] = field(default_factory=FrozenMapping)
+    votes: Mapping[str, float] = field(default_factory=FrozenMapping)
     reason: str = "vote"
 
     def __post_init__(self) -> None:
@@ -267,8 +277,9 @@ class AnswerFaults:
 class Prediction:
     """The entities of one text, sorted by start, with the route and knowledge used.
 
-    ``faults`` are the errors in the written answer; None for the tagging decoder. ``print(prediction)`` is short, and
-    a notebook shows the text with its entities marked.
+    ``faults`` are the errors in the written answer; None for the tagging decoder. ``prompts`` are the full prompts of
+    the text's windows, if they were asked for. ``print(prediction)`` is short, and a notebook shows the text with its
+    entities marked.
     """
 
     text: str
@@ -276,6 +287,12 @@ class Prediction:
     route: Route
     knowledge: Knowledge = field(repr=False)
     faults: AnswerFaults | None = None
+    prompts: tuple[str, ...] = ()
+
+    def only(self, labels: Collection[str], threshold: float = 0.0) -> Prediction:
+        """With the entities of these labels and at least this probability."""
+        kept = (each for each in self.entities if each.label in labels and (each.score or 0.0) >= threshold)
+        return replace(self, entities=tuple(kept))
 
     def to_dict(self, *, knowledge: bool = False) -> dict[str, Any]:
         """Plain data for JSON: ``{"text", "entities", "route", "language"}``, with ``knowledge`` what was retrieved."""

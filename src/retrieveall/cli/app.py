@@ -20,6 +20,7 @@ from retrieveall.cli.index import index
 from retrieveall.cli.info import info
 from retrieveall.cli.plan import plan
 from retrieveall.cli.remove_language import remove_language
+from retrieveall.cli.serve import serve
 from retrieveall.cli.train import train
 from retrieveall.cli.validate import validate
 
@@ -50,6 +51,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "index": index,
     "evaluate": evaluate,
     "validate": validate,
+    "serve": serve,
     "info": info,
     "plan": plan,
 }

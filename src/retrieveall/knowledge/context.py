@@ -68,6 +68,12 @@ class ContextIndex:
     def languages(self) -> tuple[str, ...]:
         return tuple(sorted(self._shards))
 
+    def of(self, languages: Collection[str]) -> ContextIndex:
+        """An index of those of ``languages`` that this one has; it shares their vectors."""
+        index = ContextIndex(self._scale, approximate_from=self._approximate_from)
+        index._shards = {name: shard for name, shard in self._shards.items() if name in languages}
+        return index
+
     def add(self, language: str, codes: Codes) -> None:
         """Add or replace a language's sentences: int8 [rows, d].
 

@@ -229,6 +229,24 @@ class KnowledgeBase:
             self._context.add(language, shard.codes(self.encoder.dimension))
         self._entities = None
 
+    def with_languages(self, folder: Path, languages: Collection[str]) -> KnowledgeBase:
+        """The knowledge of ``languages`` alone, in memory and ready to search.
+
+        What this base has read of them is shared; the others are read from ``folder``. This base does not change.
+
+        Raises:
+            ModelFolderError: a file of a language that is read is missing or malformed.
+        """
+        shards = {
+            name: self._shards.get(name) or Shard(check_language(name), folder=folder / name) for name in languages
+        }
+        base = KnowledgeBase(self.encoder, self.scale, shards, self._encoder_folder, self._checksums)
+        base._context = self._context_index().of(languages)
+        for name in set(languages) - set(self._shards):
+            base._context.add(name, shards[name].codes(self.encoder.dimension))
+        base.retrieve(["A"], 1, match_languages=True)
+        return base
+
     def retrieve(
         self,
         texts: Sequence[str],

@@ -91,6 +91,7 @@ class Parts:
     weights: list[Weight] = field(default_factory=list)
     knowledge: Knowledge = field(default_factory=Knowledge)
     faults: list[AnswerFaults] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
 
     def add(self, piece: Piece, found: PiecePrediction) -> None:
         """Add the next piece."""
@@ -102,6 +103,7 @@ class Parts:
         self.knowledge = _joined(self.knowledge, prediction.knowledge, piece.offset)
         self.routes.append(prediction.route)
         self.weights.append(Weight(found.kept_words))
+        self.prompts += prediction.prompts
         if prediction.faults is not None:
             self.faults.append(prediction.faults)
 
@@ -110,7 +112,8 @@ class Parts:
         if self.first is not None:
             return self.first
         route = merge_routes(self.weights, self.routes)
-        return Prediction(self.text, tuple(self.entities), route, self.knowledge, sum_faults(self.faults))
+        faults = sum_faults(self.faults)
+        return Prediction(self.text, tuple(self.entities), route, self.knowledge, faults, tuple(self.prompts))
 
 
 def sum_faults(found: Sequence[AnswerFaults]) -> AnswerFaults | None:

@@ -1,0 +1,341 @@
+"""Clients of ``retrieveall serve``, synchronous and asynchronous. They need httpx and load no torch.
+
+They return what ``RetrieveAll.predict`` returns, so that a program can change from one to the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from retrieveall.errors import EngineError, InputError, MissingExtraError
+from retrieveall.serving.schema import Changed, ExtractResponse, Language, Languages, ModelInfo, StreamResult
+from retrieveall.serving.settings import KEY_VARIABLE
+from retrieveall.types import LEVELS, Level, Prediction
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["AsyncClient", "Client"]
+
+M = TypeVar("M", bound=BaseModel)
+Texts: TypeAlias = str | Sequence[str]
+Language_: TypeAlias = str | Sequence[str | None] | None
+
+_URL = "http://127.0.0.1:8080"
+_REPEATED = (429, 503)
+_LONGEST_WAIT = 60.0
+_TAR = "application/x-tar"
+
+
+class _Settings:
+    """What both clients share: requests made and answers read, without sending."""
+
+    def __init__(self, url: str, key: str | None, timeout: float, retries: int) -> None:
+        if retries < 0 or not timeout > 0:
+            raise InputError(f"expected retries of at least 0 and a positive timeout, got {retries} and {timeout}")
+        self.retries = retries
+        self._url, self._timeout = url.rstrip("/"), timeout
+        self._key = key or os.environ.get(KEY_VARIABLE)
+
+    def options(self) -> dict[str, Any]:
+        headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
+        return {"base_url": self._url, "headers": headers, "timeout": self._timeout, "trust_env": False}
+
+    def wait(self, response: httpx.Response, tries: int) -> float | None:
+        """Seconds before the request is repeated; None if it is not."""
+        if response.status_code not in _REPEATED or tries >= self.retries:
+            return None
+        told = response.headers.get("retry-after", "")
+        return min(_LONGEST_WAIT, float(told)) if told.isdigit() else min(_LONGEST_WAIT, 2.0**tries)
+
+
+class Client:
+    """A client of ``retrieveall serve``.
+
+    Args:
+        key: the API key; read from the environment variable ``RETRIEVEALL_SERVE_KEY`` if None. To add and remove
+            languages, the admin token.
+        timeout: seconds for each request.
+        retries: how often a request is repeated that the server had no room for (429, 503), after the time it names.
+
+    Raises:
+        InputError: what the server refused, with its reason.
+        EngineError: the server could not be reached, has no room after all retries, or failed.
+
+    Example:
+        >>> with Client("http://127.0.0.1:8080") as client:
+        ...     client.extract(["Ada Lovelace was born in London."])[0].entities
+    """
+
+    def __init__(
+        self, url: str = _URL, *, key: str | None = None, timeout: float = 60.0, retries: int = 4, **options: Any
+    ) -> None:
+        self._settings = _Settings(url, key, timeout, retries)
+        self._http = _httpx().Client(**self._settings.options() | options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def extract(
+        self,
+        texts: Texts,
+        *,
+        language: Language_ = None,
+        labels: Sequence[str] | None = None,
+        threshold: float | None = None,
+        explain: bool = False,
+        levels: Collection[Level] = LEVELS,
+    ) -> list[Prediction]:
+        """The entities of each text, as ``RetrieveAll.predict``; knowledge and prompts only with ``explain``."""
+        asked = _asked(texts, language, labels, threshold, explain, levels)
+        return _predictions(asked, self._send("POST", "/v1/extract", json=asked))
+
+    def stream(
+        self,
+        texts: Texts,
+        *,
+        language: Language_ = None,
+        labels: Sequence[str] | None = None,
+        threshold: float | None = None,
+        explain: bool = False,
+        levels: Collection[Level] = LEVELS,
+    ) -> Iterator[Prediction]:
+        """The same for long lists, in order, each as soon as it is computed."""
+        asked = _asked(texts, language, labels, threshold, explain, levels)
+        with _failures():
+            response = self._open("POST", "/v1/extract/stream", json=asked)
+            try:
+                for line in response.iter_lines():
+                    yield _streamed(asked, line)
+            finally:
+                response.close()
+
+    def model(self) -> ModelInfo:
+        return _parsed(ModelInfo, self._send("GET", "/v1/model"))
+
+    def languages(self) -> list[Language]:
+        return _parsed(Languages, self._send("GET", "/v1/languages")).languages
+
+    def add_language(self, language: str, archive: Path) -> list[str]:
+        """Upload a language (``retrieveall.serving.archive.pack`` makes the file); the languages afterwards."""
+        body, headers = _read(archive), {"content-type": _TAR}
+        return _parsed(Changed, self._send("PUT", f"/v1/languages/{language}", content=body, headers=headers)).languages
+
+    def remove_language(self, language: str) -> list[str]:
+        """Remove a language; the languages afterwards."""
+        return _parsed(Changed, self._send("DELETE", f"/v1/languages/{language}")).languages
+
+    def _send(self, method: str, path: str, **body: Any) -> httpx.Response:
+        with _failures():
+            response = self._open(method, path, **body)
+            response.read()
+            return response
+
+    def _open(self, method: str, path: str, **body: Any) -> httpx.Response:
+        request = self._http.build_request(method, path, **body)
+        tries = 0
+        while True:
+            response = self._http.send(request, stream=True)
+            if response.is_success:
+                return response
+            response.read()
+            seconds = self._settings.wait(response, tries)
+            if seconds is None:
+                raise _refusal(response)
+            time.sleep(seconds)
+            tries += 1
+
+
+class AsyncClient:
+    """``Client`` for asyncio; the same arguments and errors.
+
+    Example:
+        >>> async with AsyncClient() as client:
+        ...     predictions = await client.extract(["Ada Lovelace was born in London."])
+    """
+
+    def __init__(
+        self, url: str = _URL, *, key: str | None = None, timeout: float = 60.0, retries: int = 4, **options: Any
+    ) -> None:
+        self._settings = _Settings(url, key, timeout, retries)
+        self._http = _httpx().AsyncClient(**self._settings.options() | options)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def extract(
+        self,
+        texts: Texts,
+        *,
+        language: Language_ = None,
+        labels: Sequence[str] | None = None,
+        threshold: float | None = None,
+        explain: bool = False,
+        levels: Collection[Level] = LEVELS,
+    ) -> list[Prediction]:
+        """As ``Client.extract``."""
+        asked = _asked(texts, language, labels, threshold, explain, levels)
+        return _predictions(asked, await self._send("POST", "/v1/extract", json=asked))
+
+    async def stream(
+        self,
+        texts: Texts,
+        *,
+        language: Language_ = None,
+        labels: Sequence[str] | None = None,
+        threshold: float | None = None,
+        explain: bool = False,
+        levels: Collection[Level] = LEVELS,
+    ) -> AsyncIterator[Prediction]:
+        """As ``Client.stream``."""
+        asked = _asked(texts, language, labels, threshold, explain, levels)
+        with _failures():
+            response = await self._open("POST", "/v1/extract/stream", json=asked)
+            try:
+                async for line in response.aiter_lines():
+                    yield _streamed(asked, line)
+            finally:
+                await response.aclose()
+
+    async def model(self) -> ModelInfo:
+        return _parsed(ModelInfo, await self._send("GET", "/v1/model"))
+
+    async def languages(self) -> list[Language]:
+        return _parsed(Languages, await self._send("GET", "/v1/languages")).languages
+
+    async def add_language(self, language: str, archive: Path) -> list[str]:
+        """As ``Client.add_language``."""
+        body, headers = await asyncio.to_thread(_read, archive), {"content-type": _TAR}
+        response = await self._send("PUT", f"/v1/languages/{language}", content=body, headers=headers)
+        return _parsed(Changed, response).languages
+
+    async def remove_language(self, language: str) -> list[str]:
+        """As ``Client.remove_language``."""
+        return _parsed(Changed, await self._send("DELETE", f"/v1/languages/{language}")).languages
+
+    async def _send(self, method: str, path: str, **body: Any) -> httpx.Response:
+        with _failures():
+            response = await self._open(method, path, **body)
+            await response.aread()
+            return response
+
+    async def _open(self, method: str, path: str, **body: Any) -> httpx.Response:
+        request = self._http.build_request(method, path, **body)
+        tries = 0
+        while True:
+            response = await self._http.send(request, stream=True)
+            if response.is_success:
+                return response
+            await response.aread()
+            seconds = self._settings.wait(response, tries)
+            if seconds is None:
+                raise _refusal(response)
+            await asyncio.sleep(seconds)
+            tries += 1
+
+
+class _failures:
+    """Turns httpx's errors into those of this library."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, _httpx().HTTPError):
+            detail = " ".join(str(error).split()) or type(error).__name__
+            raise EngineError(f"the server did not answer: {detail}; is 'retrieveall serve' running?") from error
+
+
+def _httpx() -> Any:
+    try:
+        import httpx
+    except ImportError:
+        raise MissingExtraError("httpx", "server-client", "the client of the service") from None
+    return httpx
+
+
+def _asked(
+    texts: Texts,
+    language: Language_,
+    labels: Sequence[str] | None,
+    threshold: float | None,
+    explain: bool,
+    levels: Collection[Level],
+) -> dict[str, Any]:
+    return {
+        "texts": [texts] if isinstance(texts, str) else list(texts),
+        "language": language if language is None or isinstance(language, str) else list(language),
+        "labels": None if labels is None else [labels] if isinstance(labels, str) else list(labels),
+        "threshold": threshold,
+        "explain": explain,
+        "levels": list(levels),
+    }
+
+
+def _predictions(asked: Mapping[str, Any], response: httpx.Response) -> list[Prediction]:
+    results = _parsed(ExtractResponse, response).results
+    return [result.to_prediction(text) for text, result in zip(asked["texts"], results, strict=True)]
+
+
+def _streamed(asked: Mapping[str, Any], line: str) -> Prediction:
+    try:
+        result = StreamResult.model_validate_json(line)
+    except ValidationError:
+        raise _unexpected() from None
+    if result.error is not None:
+        raise EngineError(f"text {result.index}: {result.error}")
+    return result.to_prediction(asked["texts"][result.index])
+
+
+def _parsed(kind: type[M], response: httpx.Response) -> M:
+    try:
+        return kind.model_validate_json(response.content)
+    except ValidationError:
+        raise _unexpected() from None
+
+
+def _unexpected() -> EngineError:
+    return EngineError("expected an answer of 'retrieveall serve' of this version, got another; check the address")
+
+
+def _refusal(response: httpx.Response) -> Exception:
+    try:
+        detail = str(json.loads(response.content)["detail"])
+    except (ValueError, KeyError, TypeError):
+        detail = response.reason_phrase or "no reason given"
+    text = f"{response.status_code}: {detail[:500]}"
+    refused = 400 <= response.status_code < 500 and response.status_code not in _REPEATED
+    return InputError(text) if refused else EngineError(text)
+
+
+def _read(archive: Path) -> bytes:
+    try:
+        return archive.read_bytes()
+    except OSError as error:
+        raise InputError(f"expected an archive at {archive}: {error.strerror}; check the path") from None

@@ -1,0 +1,286 @@
+"""What the routes do: texts to the batcher and back, languages added and removed. Knows no headers and no keys."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from retrieveall.engines import Failure
+from retrieveall.errors import EngineError, InputError, LanguageError
+from retrieveall.serving.archive import unpack
+from retrieveall.serving.batching import Answer, Batcher, Closing, Job, Overloaded, Task
+from retrieveall.serving.changes import add_language, between, quiet, remove_language
+from retrieveall.serving.metrics import Metrics
+from retrieveall.serving.schema import (
+    Changed,
+    ExtractRequest,
+    Label,
+    Language,
+    Languages,
+    Limits,
+    ModelInfo,
+    Result,
+    StreamResult,
+    fields_of,
+)
+from retrieveall.serving.settings import ServiceSettings
+from retrieveall.types import LEVELS, Level, Prediction
+
+__all__ = ["ClientLeft", "EngineDown", "Service", "TimedOut", "TooMuch"]
+
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_AHEAD = 4  # parts of a stream in the queue
+_PART = 16  # texts
+_PAUSE = 0.05
+
+
+class TooMuch(InputError):
+    """More texts, or a longer one, than a request may have."""
+
+
+class EngineDown(EngineError):
+    """The engine failed on a text."""
+
+
+class TimedOut(Exception):
+    """Not computed in time."""
+
+
+class ClientLeft(Exception):
+    """Nobody waits for the answer."""
+
+
+class Service:
+    """A model behind a queue."""
+
+    def __init__(self, model: Any, settings: ServiceSettings, metrics: Metrics) -> None:
+        self.model, self.settings, self.metrics = model, settings, metrics
+        self.batcher = Batcher(model, settings, metrics.batch)
+        self.closing = False
+        self.active_requests: Callable[[], int] = lambda: 0
+        self._changes = asyncio.Lock()
+        self._languages = self._list_languages()
+        metrics.gauge("queue_texts", "texts that wait", lambda: self.batcher.waiting)
+        metrics.gauge("languages", "languages with an adapter", lambda: len(model.languages))
+        metrics.gauge("open_requests", "requests that are being answered", lambda: self.active_requests())
+
+    def start(self) -> None:
+        self.batcher.start()
+
+    def close(self) -> None:
+        """Take no new requests; those that run are finished."""
+        self.closing = True
+
+    def stop(self) -> None:
+        self.batcher.stop()
+
+    # -- texts ----------------------------------------------------------------------------------------------------
+
+    async def extract(self, asked: ExtractRequest, receive: Receive) -> list[Result]:
+        """The result of each text.
+
+        Raises:
+            TooMuch, InputError: what may not be asked.
+            Overloaded, Closing, TimedOut: repeat later.
+            ClientLeft: noticed by ``receive``; what waits is not computed.
+            EngineDown: the engine failed.
+        """
+        tasks = self._tasks(asked, self.settings.texts)
+        labels, threshold = self._labels(asked), self._threshold(asked)
+        job = self.batcher.submit(tasks)
+        results = []
+        for number, answer in enumerate(await self._finish(job, receive)):
+            if isinstance(answer, Failure):
+                raise EngineDown(f"the engine failed on text {number}: {answer.reason}")
+            results.append(Result.of(answer.only(labels, threshold), asked.explain))
+        return results
+
+    async def stream(self, asked: ExtractRequest) -> AsyncIterator[bytes]:
+        """Lines of JSON, for many texts. Only a few parts of the list are queued at once.
+
+        Raises:
+            TooMuch, InputError, Overloaded, Closing: before the first line.
+        """
+        tasks = self._tasks(asked, self.settings.stream_texts)
+        labels = self._labels(asked)
+        first = self.batcher.submit(tasks[:_PART])
+        return self._lines(tasks, first, labels, asked)
+
+    async def _lines(
+        self, tasks: Sequence[Task], first: Job, labels: Sequence[str], asked: ExtractRequest
+    ) -> AsyncIterator[bytes]:
+        queued: deque[Job] = deque([first])
+        start, done = _PART, 0
+        try:
+            while queued:
+                while start < len(tasks) and len(queued) < _AHEAD:
+                    try:
+                        queued.append(self.batcher.submit(tasks[start : start + _PART]))
+                    except Overloaded:
+                        break
+                    start += _PART
+                answers = await self._answers(queued.popleft())
+                for answer in answers:
+                    yield _line(done, answer, labels, self._threshold(asked), explain=asked.explain)
+                    done += 1
+                while not queued and start < len(tasks):
+                    try:
+                        queued.append(self.batcher.submit(tasks[start : start + _PART]))
+                    except Overloaded:
+                        await asyncio.sleep(_PAUSE)
+                        continue
+                    start += _PART
+        finally:
+            for job in queued:
+                self.batcher.cancel(job)
+
+    async def _answers(self, job: Job) -> list[Answer]:
+        """The answers of a part of a stream; an error of the whole part is that of each text."""
+        try:
+            return await self._finish(job)
+        except (TimedOut, Closing) as error:
+            reason = str(error) or "the server is shutting down"
+        except (InputError, EngineError) as error:
+            reason = str(error)
+        return [Failure(reason)] * len(job.tasks)
+
+    async def _finish(self, job: Job, receive: Receive | None = None) -> list[Answer]:
+        waiting = quiet(asyncio.wrap_future(job.done))
+        gone = asyncio.create_task(_hang_up(receive)) if receive is not None else None
+        try:
+            everything: list[asyncio.Future[Any]] = [waiting, *([gone] if gone is not None else [])]
+            await asyncio.wait(everything, timeout=self.settings.seconds, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return waiting.result()
+        finally:
+            if gone is not None:
+                gone.cancel()
+            if not waiting.done():
+                self.batcher.cancel(job)
+        if gone is not None and gone.done():
+            self.metrics.cancelled()
+            raise ClientLeft
+        raise TimedOut(f"not done within {self.settings.seconds:g} s; send fewer texts, or repeat later")
+
+    def _tasks(self, asked: ExtractRequest, most: int) -> list[Task]:
+        texts = asked.listed()
+        if len(texts) > most:
+            raise TooMuch(f"expected at most {most:,} texts, got {len(texts):,}; send them in several requests")
+        longest = max(map(len, texts), default=0)
+        if longest > self.settings.characters:
+            raise TooMuch(
+                f"expected texts of at most {self.settings.characters:,} characters, got {longest:,}; split the text"
+            )
+        levels: tuple[Level, ...] = tuple(level for level in LEVELS if level in asked.levels)
+        languages = self._per_text(asked, len(texts))
+        pairs = zip(texts, languages, strict=True)
+        return [Task(text, language, levels, asked.explain) for text, language in pairs]
+
+    def _per_text(self, asked: ExtractRequest, count: int) -> list[str | None]:
+        given = asked.language
+        languages = list(given) if isinstance(given, list) else [given] * count
+        if len(languages) != count:
+            raise InputError(f"expected one language per text ({count}), got {len(languages)}")
+        known = self.model.languages
+        for name in languages:
+            if name is not None and name not in known:
+                raise LanguageError(f"expected one of the languages {', '.join(known) or '(none)'}, got {name!r}")
+        return languages
+
+    def _threshold(self, asked: ExtractRequest) -> float:
+        return self.model.config.threshold if asked.threshold is None else asked.threshold
+
+    def _labels(self, asked: ExtractRequest) -> Sequence[str]:
+        known: Sequence[str] = self.model.labels
+        unknown = [label for label in asked.labels or () if label not in known]
+        if unknown:
+            raise InputError(f"expected labels among {', '.join(known)}, got {unknown[0]!r}")
+        return known if asked.labels is None else asked.labels
+
+    # -- model ----------------------------------------------------------------------------------------------------
+
+    def info(self) -> ModelInfo:
+        from retrieveall import __version__
+
+        config = self.model.config
+        return ModelInfo(
+            name=config.name,
+            version=__version__,
+            decoder=config.decoder.kind,
+            labels=[Label(name=label.name, definition=label.definition) for label in config.labels],
+            languages=list(self.model.languages),
+            threshold=config.threshold,
+            limits=Limits(**self.settings.model_dump(include=set(Limits.model_fields))),
+        )
+
+    def languages(self) -> Languages:
+        return self._languages
+
+    def _list_languages(self) -> Languages:
+        """Counted at each change, not at each request: it reads tables."""
+        adapters, knowledge = self.model.languages, self.model.knowledge
+        known = set(knowledge.languages)
+        return Languages(
+            languages=[
+                Language(
+                    language=name,
+                    adapter=name in adapters,
+                    sentences=len(knowledge.sentences(name)) if name in known else 0,
+                )
+                for name in sorted({*adapters, *known})
+            ]
+        )
+
+    async def add_language(self, language: str, body: AsyncIterator[bytes]) -> Changed:
+        """Unpack and check an uploaded language, then add it between two batches.
+
+        Raises:
+            UnsafeFileError, ModelFolderError, LanguageError: what the upload may not be; the model is as it was.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="retrieveall-upload-"))
+        try:
+            packed = folder / "archive"
+            with packed.open("xb") as file:
+                async for chunk in body:
+                    file.write(chunk)
+            files = folder / "files"
+            await asyncio.to_thread(unpack, packed, files, language, self.settings.unpacked_bytes)
+            async with self._changes:
+                await add_language(self.batcher, self.model, language, files)
+                return await self._changed(language)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def remove_language(self, language: str) -> Changed:
+        """Remove a language between two batches.
+
+        Raises:
+            LanguageError: the model does not have it.
+        """
+        async with self._changes:
+            await remove_language(self.batcher, self.model, language)
+            return await self._changed(language)
+
+    async def _changed(self, language: str) -> Changed:
+        self._languages = await between(self.batcher, self._list_languages)
+        return Changed(language=language, languages=list(self.model.languages))
+
+
+async def _hang_up(receive: Receive) -> None:
+    """Returns when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _line(number: int, answer: Answer, labels: Sequence[str], threshold: float, *, explain: bool) -> bytes:
+    if isinstance(answer, Prediction):
+        fields = fields_of(answer.only(labels, threshold), explain)
+        line = StreamResult.model_construct(index=number, **fields)
+    else:
+        line = StreamResult(index=number, error=answer.reason)
+    return line.model_dump_json(exclude_none=True).encode() + b"\n"

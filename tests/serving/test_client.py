@@ -1,0 +1,154 @@
+"""The client: what the library returns, patience with a full server, clear errors, no torch."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from serving_fakes import FakeModel, live
+
+from retrieveall.errors import EngineError, InputError
+from retrieveall.serving.client import AsyncClient, Client
+from retrieveall.serving.settings import KEY_VARIABLE
+from retrieveall.types import Knowledge, Prediction
+
+TEXTS = ["Anna war da", "", "👩‍👧 Karl"]
+
+
+def told(**options: Any) -> list[Prediction]:
+    return FakeModel().predict(TEXTS, language=[None] * 3, **options)
+
+
+def test_it_returns_what_predict_returns(fake: tuple[Any, str, Any]) -> None:
+    expected = told(levels=("entity",), keep_prompts=True)
+    with Client(fake[1]) as client:
+        assert client.extract(TEXTS, explain=True, levels=["entity"]) == expected
+        assert client.extract(TEXTS[0])[0].entities == expected[0].entities
+        assert client.extract(TEXTS)[0].knowledge == Knowledge()
+        assert list(client.stream(TEXTS, explain=True, levels=["entity"])) == expected
+        assert [each.route.reason for each in client.extract(TEXTS, language=["de", None, "en"])] == [
+            "fixed", "vote", "fixed",
+        ]  # fmt: skip
+        assert client.extract(TEXTS, labels=["LOC"])[0].entities == ()
+        assert client.model().name == "fake"
+        assert [each.language for each in client.languages()] == ["de", "en"]
+        with pytest.raises(InputError, match="422: expected one of the languages"):
+            client.extract("a", language="xx")
+        with pytest.raises(InputError, match="403"):
+            client.remove_language("de")
+        with pytest.raises(EngineError, match="engine down"):
+            client.extract(["engine"])
+        with pytest.raises(EngineError, match="text 1: engine down"):
+            list(client.stream(["Anna", "engine"]))
+
+
+def test_the_asynchronous_one_does_the_same(fake: tuple[Any, str, Any]) -> None:
+    async def use() -> None:
+        async with AsyncClient(fake[1]) as client:
+            assert await client.extract(TEXTS, explain=True) == told(levels=("entity", "context"), keep_prompts=True)
+            assert [each async for each in client.stream(TEXTS, explain=True)] == await client.extract(
+                TEXTS, explain=True
+            )
+            many = await asyncio.gather(*(client.extract(f"Name{i}") for i in range(40)))
+            assert [each[0].entities[0].text for each in many] == [f"Name{i}" for i in range(40)]
+            assert (await client.model()).labels[0].name == "PER"
+            assert [each.language for each in await client.languages()] == ["de", "en"]
+            with pytest.raises(InputError, match="422"):
+                await client.extract("a", labels=["x"])
+            with pytest.raises(InputError, match="403"):
+                await client.remove_language("de")
+
+    asyncio.run(use())
+
+
+def scripted(statuses: list[int], seen: list[float], monkeypatch: pytest.MonkeyPatch) -> httpx.MockTransport:
+    """A server that answers with these statuses in turn, and then well."""
+    body = {"results": [{"entities": [], "route": {"adapters": {}, "votes": {}, "reason": "vote"}}]}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if not statuses:
+            return httpx.Response(200, json=body)
+        status = statuses.pop(0)
+        return httpx.Response(status, json={"detail": "the queue is full"}, headers={"retry-after": "7"})
+
+    async def sleep(seconds: float) -> None:
+        seen.append(seconds)
+
+    monkeypatch.setattr("retrieveall.serving.client.time.sleep", seen.append)
+    monkeypatch.setattr("retrieveall.serving.client.asyncio.sleep", sleep)
+    return httpx.MockTransport(answer)
+
+
+Run = Callable[[httpx.MockTransport, int], Any]
+
+
+def _sync(transport: httpx.MockTransport, retries: int) -> Any:
+    return Client("http://test", retries=retries, transport=transport).extract("a")
+
+
+def _async(transport: httpx.MockTransport, retries: int) -> Any:
+    return asyncio.run(AsyncClient("http://test", retries=retries, transport=transport).extract("a"))
+
+
+@pytest.mark.parametrize("run", [_sync, _async])
+def test_it_repeats_when_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    assert len(run(scripted([429, 503], seen, monkeypatch), 4)) == 1
+    assert seen == [7, 7]
+    with pytest.raises(EngineError, match="429: the queue is full"):
+        run(scripted([429] * 9, seen, monkeypatch), 2)
+    assert len(seen) == 4
+    with pytest.raises(InputError, match="422"):
+        run(scripted([422], seen, monkeypatch), 4)
+    assert len(seen) == 4
+
+
+def test_errors_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineError, match="is 'retrieveall serve' running"):
+        Client("http://127.0.0.1:9", timeout=5).extract("a")
+    other = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>"))
+    with pytest.raises(EngineError, match="check the address"):
+        Client("http://test", transport=other).extract("a")
+    with pytest.raises(InputError, match="retries"):
+        Client(retries=-1)
+
+
+def test_the_key_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("authorization"))
+        return httpx.Response(401, json={"detail": "expected the API key"})
+
+    monkeypatch.setenv(KEY_VARIABLE, "from-the-environment")
+    for key in (None, "given-key"):
+        with pytest.raises(InputError, match="401: expected the API key"):
+            Client("http://test", key=key, transport=httpx.MockTransport(answer)).model()
+    assert seen == ["Bearer from-the-environment", "Bearer given-key"]
+
+
+def test_it_loads_neither_torch_nor_the_server() -> None:
+    code = (
+        "import sys, retrieveall.serving.client as c; c.Client('http://127.0.0.1:9').close();"
+        "print([n for n in ('torch', 'transformers', 'fastapi', 'uvicorn', 'prometheus_client') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_against_a_busy_server() -> None:
+    """Forty clients at a queue of four: all are served, since they come back when told."""
+    from retrieveall.serving.settings import ServiceSettings
+
+    async def use(url: str) -> list[Any]:
+        async with AsyncClient(url, retries=50) as client:
+            return await asyncio.gather(*(client.extract(f"Name{i}") for i in range(40)))
+
+    with live(FakeModel(seconds=0.001), ServiceSettings(queue_texts=4, batch_texts=2)) as (url, _):
+        found = asyncio.run(use(url))
+    assert [each[0].entities[0].text for each in found] == [f"Name{i}" for i in range(40)]

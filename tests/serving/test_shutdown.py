@@ -1,0 +1,96 @@
+"""S4: a real SIGTERM to a real process: running requests finish, new ones get 503, exit code 0."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+from serving_fakes import until
+
+HERE = Path(__file__).parent
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from serving_fakes import FakeModel
+from retrieveall.serving.server import serve
+from retrieveall.serving.settings import ServiceSettings
+serve(FakeModel(seconds=float(sys.argv[2])), ServiceSettings(batch_texts=1, drain_seconds=float(sys.argv[3])), port=0,
+      announce=lambda address: print(address, flush=True))
+"""
+
+
+@contextmanager
+def process(seconds: float = 0.5, drain: float = 60.0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    started = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(HERE), str(seconds), str(drain)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        assert started.stdout is not None
+        yield started, started.stdout.readline().strip()
+    finally:
+        with suppress(ProcessLookupError):
+            started.kill()
+        started.communicate()
+
+
+def post(url: str, texts: list[str]) -> httpx.Response:
+    return httpx.post(f"{url}/v1/extract", json={"texts": texts}, timeout=60, trust_env=False)
+
+
+@pytest.mark.slow
+def test_sigterm_finishes_what_runs() -> None:
+    with process() as (server, url), ThreadPoolExecutor(4) as threads:
+        assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+        running = [threads.submit(post, url, ["Anna", "Karl"]) for _ in range(4)]
+        until(lambda: "retrieveall_open_requests 5.0" in httpx.get(f"{url}/metrics", trust_env=False).text)
+        server.send_signal(signal.SIGTERM)
+        until(lambda: httpx.get(f"{url}/readyz", trust_env=False).status_code == 503)
+        refused = post(url, ["late"])
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "2"
+        assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200  # or the process would be killed
+        assert {call.result().status_code for call in running} == {200}
+        assert server.wait(timeout=30) == 0
+        assert server.stderr is not None
+        assert "Traceback" not in server.stderr.read()
+        with pytest.raises(httpx.HTTPError):
+            post(url, ["later"])
+
+
+@pytest.mark.slow
+def test_sigterm_ends_an_idle_server_at_once() -> None:
+    # An open connection does not hold it up.
+    with process() as (server, url), httpx.Client(base_url=url, trust_env=False) as client:
+        assert client.get("/healthz").status_code == 200
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=30) == 0
+
+
+@pytest.mark.slow
+def test_what_runs_too_long_does_not_keep_the_server() -> None:
+    with process(seconds=30.0, drain=0.5) as (server, url):
+        threading.Thread(target=lambda: suppress_errors(url), daemon=True).start()
+        until(lambda: "retrieveall_open_requests 2.0" in httpx.get(f"{url}/metrics", trust_env=False).text)
+        started = time.monotonic()
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout=28)
+        assert time.monotonic() - started < 28
+
+
+def suppress_errors(url: str) -> None:
+    with suppress(httpx.HTTPError):
+        post(url, ["Anna"])
