@@ -53,6 +53,7 @@ class FakeModel:
         texts: Sequence[str],
         *,
         language: Sequence[str | None],
+        threshold: float | None = None,
         levels: Collection[str] = (),
         keep_prompts: bool = False,
     ) -> list[Prediction]:

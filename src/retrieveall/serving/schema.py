@@ -63,7 +63,10 @@ class ExtractRequest(BaseModel):
         default=None, max_length=512, description="return only entities with these labels; null: all"
     )
     threshold: float | None = Field(
-        default=None, ge=0, le=1, description="return only entities with at least this probability; null: the model's own"
+        default=None,
+        ge=0,
+        le=1,
+        description="return only entities with at least this probability; null: the model's own threshold",
     )
     explain: bool = Field(default=False, description="also return what was retrieved, and the prompts")
     levels: list[Level] = Field(
