@@ -137,9 +137,7 @@ def token_columns(columns: Iterable[str], where: str) -> tuple[str, str]:
     return tokens, tags
 
 
-def tagged_row(
-    words: Any, values: Any, names: Sequence[str] | None, where: str, number: int
-) -> TaggedSentence:
+def tagged_row(words: Any, values: Any, names: Sequence[str] | None, where: str, number: int) -> TaggedSentence:
     """A row as a sentence of tokens; ``names`` are the tags by their numbers.
 
     Raises:

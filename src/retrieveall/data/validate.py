@@ -151,7 +151,11 @@ class _Check:
         if not self.report.sentences and not self.problems:
             self._found("unreadable", self.report.path, "expected at least one sentence, got none; check the file")
         if self.report.sentences and not self.report.entities:
-            self._found("no entity", self.report.path, f"no entity in {self.report.sentences:,} sentences; read as {self.report.format}")
+            self._found(
+                "no entity",
+                self.report.path,
+                f"no entity in {self.report.sentences:,} sentences; read as {self.report.format}",
+            )
 
     def _items(self, path: str | Path, format: str, language: str | None, scheme: Scheme | None) -> Iterator[Item]:
         opened = open_corpus(

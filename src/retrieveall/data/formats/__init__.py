@@ -10,8 +10,8 @@ from retrieveall.data.formats.brat import Brat
 from retrieveall.data.formats.conll import Conll
 from retrieveall.data.formats.csv import Csv
 from retrieveall.data.formats.datasets import Datasets
-from retrieveall.data.formats.doccano import Doccano, DoccanoRelations
 from retrieveall.data.formats.docbin import DocBin
+from retrieveall.data.formats.doccano import Doccano, DoccanoRelations
 from retrieveall.data.formats.gliner import Gliner
 from retrieveall.data.formats.jsonl import Jsonl
 from retrieveall.data.formats.label_studio import LabelStudio

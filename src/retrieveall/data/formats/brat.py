@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from retrieveall.data.files import ByteSource, Text
 from retrieveall.data.formats.base import Item, Notes, Reading, Source
@@ -105,7 +104,9 @@ def _decoded(file: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{file}:{line}: expected UTF-8, got byte 0x{data[error.start]:02x}; convert the file") from None
+        raise DataError(
+            f"{file}:{line}: expected UTF-8, got byte 0x{data[error.start]:02x}; convert the file"
+        ) from None
 
 
 def _spans(text: str, file: Path, notes: Notes) -> list[tuple[str, Span]]:
@@ -152,4 +153,6 @@ def _write_pair(stem: Path, sentence: Sentence) -> None:
 
 def _offsets(text: str, start: int, end: int) -> str:
     """The offsets, cut at line ends as BRAT does it."""
-    return ";".join(f"{start + each.start()} {start + each.end()}" for each in re.finditer(r"[^\r\n]+", text[start:end]))
+    return ";".join(
+        f"{start + each.start()} {start + each.end()}" for each in re.finditer(r"[^\r\n]+", text[start:end])
+    )

@@ -216,4 +216,3 @@ def _token_and_tag(cells: Sequence[str], layout: Layout) -> tuple[str, str]:
 
 def _columns(layout: Layout) -> str:
     return f"{layout.width} columns, the token in column {layout.token + 1} and the tag in column {layout.tag + 1}"
-

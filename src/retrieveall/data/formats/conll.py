@@ -78,12 +78,12 @@ def _undecided(source: Source) -> columns.Layout:
 def _note(layout: columns.Layout, source: Source, reading: Reading) -> None:
     if layout.others:
         others = ", ".join(str(i + 1) for i in layout.others)
-        reading.notes.add(f"files with several columns of tags; column {layout.tag + 1} is read, {others} is not", source.name)
+        reading.notes.add(
+            f"files with several columns of tags; column {layout.tag + 1} is read, {others} is not", source.name
+        )
 
 
-def _rows(
-    source: Source, split: columns.Split, layout: columns.Layout, reading: Reading
-) -> Iterator[columns.Row]:
+def _rows(source: Source, split: columns.Split, layout: columns.Layout, reading: Reading) -> Iterator[columns.Row]:
     for line in source.bytes.lines(reading.report):
         if not line.text.strip():
             yield line.file, line.number, []

@@ -20,7 +20,7 @@ from retrieveall.data.hub import tagged_row, token_columns
 from retrieveall.data.jsonl import write_jsonl
 from retrieveall.data.schemes import Scheme
 from retrieveall.data.splits import SPLITS
-from retrieveall.errors import DataError, InputError
+from retrieveall.errors import DataError
 from retrieveall.types import Sentence
 
 __all__ = ["Datasets"]

@@ -46,7 +46,7 @@ class DocBin:
     def recognise(self, source: Source) -> bool:
         start = zlib.decompressobj()
         try:
-            first = start.decompress(source.head[:2**16], 64) if source.head[:1] == b"\x78" else b""
+            first = start.decompress(source.head[: 2**16], 64) if source.head[:1] == b"\x78" else b""
         except zlib.error:
             return False
         return 0x80 <= first[:1][0] <= 0x8F and any(key in first for key in (b"version", b"attrs")) if first else False

@@ -122,9 +122,7 @@ def triples(items: Any, key: str) -> list[Span]:
     for item in items:
         if not isinstance(item, list) or len(item) < 3:
             raise ValueError(f'expected spans in "{key}" as [start, end, label], got {str(item)[:60]}')
-    return [
-        Span(integer(item[0], "start"), integer(item[1], "end"), check_string(item[2], "label")) for item in items
-    ]
+    return [Span(integer(item[0], "start"), integer(item[1], "end"), check_string(item[2], "label")) for item in items]
 
 
 def span_of(item: Any, *, start: str = "start", end: str = "end") -> Span:

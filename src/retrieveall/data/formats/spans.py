@@ -62,9 +62,7 @@ def entities_of(
     return _without_overlap(found, where, notes)
 
 
-def _in_code_points(
-    text: str, spans: Sequence[Span], where: str, notes: Notes, units: Sequence[str]
-) -> list[Span]:
+def _in_code_points(text: str, spans: Sequence[Span], where: str, notes: Notes, units: Sequence[str]) -> list[Span]:
     proven = all(span.surface is not None for span in spans)
     for unit in units if proven else units[:1]:
         converted = _converted(text, spans, unit)
