@@ -51,7 +51,7 @@ def plain(sentence: Sentence, number: int) -> dict[str, Any]:
 def write_jsonl(
     sentences: Iterable[Sentence],
     target: Path | IO[str],
-    record: Callable[[Sentence, int], dict[str, Any]] = plain,
+    record: Callable[[Sentence, int], Any] = plain,
 ) -> int:
     """Write sentences as JSONL, without loss.
 

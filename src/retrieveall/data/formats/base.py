@@ -73,8 +73,8 @@ class Reading:
     """The options of a reader and what it reports.
 
     ``report`` is called with the error of a part that cannot be read; if it returns, that part is skipped. ``scheme``
-    is the scheme of tags that the caller demands, ``detected`` the one that was found; ``stem`` begins generated ids; with
-    ``check_tags`` ill-formed tags are collected.
+    is the scheme of tags that the caller demands, ``detected`` the one that was found; ``stem`` begins generated ids;
+    with ``check_tags`` ill-formed tags are collected.
     """
 
     language: str | None = None

@@ -45,8 +45,8 @@ _JOINED = ("SpaceAfter=No", "NoSpaceAfter")
 class Layout:
     """Where the columns are, from 0.
 
-    ``good`` is the share of rows that hold a token and a tag; ``header``: the first row names the columns; ``others`` are
-    columns that also hold tags.
+    ``good`` is the share of rows that hold a token and a tag; ``header``: the first row names the columns; ``others``
+    are columns that also hold tags.
     """
 
     token: int

@@ -70,8 +70,8 @@ def _undecided(source: Source) -> columns.Layout:
     if len(_by_blanks(first)) == 2 or len(_by_tabs(first)) == 2:
         return columns.Layout(0, 1, 2, 0.0)
     raise DataError(
-        f"{source.name}: expected rows of a token and a tag such as O, B-PER or I-PER, got {first[:60]!r} and no column "
-        f"of tags; see docs/corpora.md"
+        f"{source.name}: expected rows of a token and a tag such as O, B-PER or I-PER, got {first[:60]!r} and no "
+        f"column of tags; see docs/corpora.md"
     )
 
 

@@ -19,6 +19,7 @@ from retrieveall.data.formats.records import first_records, records
 from retrieveall.data.hub import tagged_row, token_columns
 from retrieveall.data.jsonl import write_jsonl
 from retrieveall.data.schemes import Scheme
+from retrieveall.data.segmentation import segment
 from retrieveall.data.splits import SPLITS
 from retrieveall.errors import DataError
 from retrieveall.types import Sentence
@@ -58,11 +59,10 @@ class Datasets:
 
     def write(self, sentences: Iterable[Sentence], target: Text, scheme: Scheme = "iob2") -> int:
         """Write a Parquet file with class names, or JSON lines where the ending asks for them."""
-        rows = (_row(sentence, scheme) for sentence in sentences)
-        filled = (row for row in rows if row["tokens"])
+        worded = (sentence for sentence in sentences if segment(sentence.text))
         if isinstance(target, Path) and target.suffix == ".parquet":
-            return _write_parquet(filled, target)
-        return write_jsonl(filled, target)
+            return _write_parquet((_row(sentence, scheme) for sentence in worded), target)
+        return write_jsonl(worded, target, lambda sentence, number: _row(sentence, scheme))
 
 
 def _fits(value: Any) -> bool:
