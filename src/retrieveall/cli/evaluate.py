@@ -62,6 +62,7 @@ def evaluate(
         raise typer.BadParameter(f"expected an existing folder for {output}", param_hint="--output")
     use_threads(threads)
     from retrieveall import RetrieveAll
+    from retrieveall.cli.corpora import Formats
     from retrieveall.data import read_corpus
     from retrieveall.evaluation import evaluate as measure
 
@@ -75,10 +76,14 @@ def evaluate(
             sentences,
             language="gold" if gold_language else "routed",
             limit=limit,
-            tokens=[name for name, path in files.items() if not {".jsonl", ".ndjson"} & set(Path(path).suffixes)],
+            tokens=[name for name, corpus in sentences.items() if corpus.format.of_tokens],
             progress=progress,
             data=f"{Path(data).name} {split if language is None else ''}".strip(),
         )
+    formats = Formats()
+    for corpus in sentences.values():
+        formats.add(corpus)
+    formats.tell()
     if output is not None:
         report.save(output)
     _print(report)

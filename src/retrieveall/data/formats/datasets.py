@@ -223,7 +223,7 @@ def _write_parquet(rows: Iterable[dict[str, Any]], target: Path) -> int:
     )
     numbers: dict[str, int] = {"O": 0}
     count = 0
-    with replacing(target) as path, pq.ParquetWriter(path, schema) as writer:
+    with replacing(target) as path, pq.ParquetWriter(path, schema, store_schema=False) as writer:
         for batch in _batches(rows):
             count += len(batch)
             for row in batch:

@@ -65,11 +65,13 @@ def _attempt(text: str) -> list[Any]:
 def _is_jsonl(source: Source) -> bool:
     """Whether every line is a value; an array on a single line is none, but lines of arrays are."""
     lines = [line.strip() for line in source.head_lines if line.strip()]
-    if not lines or not lines[0].startswith("["):
-        return not lines or (
-            len(lines[0]) > 1 and (len(lines) == 1 or lines[1][:1] in "{[" or bool(_attempt(lines[0])))
-        )
-    return len(lines) > 1 and lines[1].startswith("[") and bool(_attempt(lines[0]))
+    if not lines:
+        return True
+    if lines[0].startswith("["):
+        return len(lines) > 1 and lines[1].startswith("[") and bool(_attempt(lines[0]))
+    if len(lines) == 1 or len(lines[0]) == 1:
+        return len(lines[0]) > 1
+    return lines[1].startswith("{") or bool(_attempt(lines[0]))
 
 
 def _of_lines(source: Source, report: Report) -> Iterator[tuple[int, str, str]]:
