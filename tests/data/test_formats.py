@@ -161,7 +161,8 @@ COLUMN_FILES: dict[str, tuple[str, str]] = {
         "conll",
         "#\thttp://example.org\t[2009]\n"
         + "".join(f"{i}\t{t}\t{g}\t{n}\n" for i, (t, g, n) in enumerate(
-            [("Ada", "B-PER", "O"), ("wohnt", "O", "O"), ("in", "O", "O"), ("Berlin", "B-LOC", "B-ORG"), (".", "O", "O")],
+            [("Ada", "B-PER", "O"), ("wohnt", "O", "O"), ("in", "O", "O"), ("Berlin", "B-LOC", "B-ORG"),
+             (".", "O", "O")],
             1,
         )),
     ),
@@ -223,7 +224,7 @@ def test_answers_that_were_not_accepted_are_left_out_and_counted(write: Write) -
         "1 texts left out with the answer 'ignore'",
     ]
     rejected = write("y.jsonl", TEXT | {"answer": "reject", "_input_hash": 1})
-    with pytest.raises(DataError, match="at least one sentence, got none .1 texts left out with the answer 'reject'"):
+    with pytest.raises(DataError, match=r"at least one sentence, got none .1 texts left out with the answer 'reject'"):
         found(rejected)
 
 
@@ -261,8 +262,10 @@ def test_offsets_in_other_units_are_found_out_by_the_text(write: Write, length: 
     tasks = [{"data": {"text": EMOJI}, "annotations": [{"result": [{"type": "labels", "value": value}]}]}]
     corpus = read_corpus(write("x.json", tasks))
     assert [entity.text for entity in next(corpus).entities] == ["Ada"]
-    converted = [] if length == len(EMOJI) else ["1 texts with offsets in"]
-    assert [note[: len("1 texts with offsets in")] for note in corpus.notes] == converted
+    usual = length != len(EMOJI.encode())  # Label Studio counts UTF-16 units, and earlier code points
+    assert [note.partition(",")[0] for note in corpus.notes] == (
+        [] if usual else ["1 texts with offsets in UTF-8 bytes"]
+    )
 
 
 def test_offsets_in_other_units_are_refused_where_nothing_shows_them(write: Write) -> None:
@@ -280,12 +283,12 @@ def test_repairs_are_counted_with_the_first_place(write: Write) -> None:
         ("Ada Lovelace", "PER"),
         ("Berlin", "Ort_der_Welt"),
     ]
-    assert corpus.notes == [
+    assert sorted(corpus.notes) == [
         f"1 spans cut to their text, without the blanks at the edges (first: {path}:1: 'Ada Lovelace ')",
-        f"1 spans of white space left out (first: {path}:1: {text!r})",
-        f"2 spans with the label 'Ort der Welt', read as 'Ort_der_Welt' (first: {path}:1)",
         f"1 spans left out that overlap a longer or an earlier one (first: {path}:1: 'Ada')",
+        f"1 spans of white space left out (first: {path}:1: {text!r})",
         f"1 spans written twice, read once (first: {path}:1: 'Berlin')",
+        f"2 spans with the label 'Ort der Welt', read as 'Ort_der_Welt' (first: {path}:1)",
     ]
 
 
@@ -467,7 +470,7 @@ def test_long_records_are_recognised_and_arrays_stream(write: Write, length: int
 
 
 def test_errors_in_an_array_name_the_line_of_the_element(write: Write) -> None:
-    tasks = [TEXT | {"entities": SPANS}, TEXT | {"entities": [SPANS[0] | {"end": 99}]}, TEXT | {"entities": []}]
+    tasks = [TEXT | {"entities": SPANS}, TEXT | {"entities": [SPANS[0] | {"end": 99}]}, {"text": "x"}]
     path = write("x.json", json.dumps(tasks, indent=1))
     line = path.read_text().split("\n").index(" {", 2) + 1
     report = validate({"x": path})

@@ -154,7 +154,7 @@ class _Check:
             self._found(
                 "no entity",
                 self.report.path,
-                f"no entity in {self.report.sentences:,} sentences; read as {self.report.format}",
+                f"no entity in {self.report.sentences:,} sentences, read as {self.report.format}",
             )
 
     def _items(self, path: str | Path, format: str, language: str | None, scheme: Scheme | None) -> Iterator[Item]:

@@ -107,7 +107,7 @@ def _tag_columns(rows: Sequence[list[str]], width: int, names: Sequence[str]) ->
     best = max(shares, default=0.0)
     found = [i for i, share in enumerate(shares) if share >= 0.5 and share >= best - 0.05]
     named = [i for i in found if i < len(names) and names[i] in _TAG_NAMES]
-    labels = {i: {split_tag(cells[i])[1] for cells in rows if is_tag(cells[i])} - {""} for i in found}
+    labels = {i: {split_tag(cells[i].strip())[1] for cells in rows if is_tag(cells[i])} - {""} for i in found}
     chunks = [i for i in found if labels[i] and labels[i] <= _CHUNKS]
     useful = [i for i in found if labels[i] and i not in chunks] or [i for i in found if i not in chunks] or found
     chosen = named or (useful if any(labels[i] for i in useful) else useful[-1:])

@@ -67,7 +67,7 @@ def _in_code_points(text: str, spans: Sequence[Span], where: str, notes: Notes, 
     for unit in units if proven else units[:1]:
         converted = _converted(text, spans, unit)
         if converted is not None and all(_agrees(text, span) for span in converted):
-            if converted != list(spans):
+            if unit != units[0] and converted != list(spans):
                 notes.add(f"texts with offsets in {unit}, converted", where, text)
             return converted
     for span in spans:
