@@ -16,7 +16,7 @@ WRITTEN = [format.name for format in FORMATS if format.name != "text"]
 
 
 def section(name: str) -> str:
-    return DOCUMENT.split(f"### {name}\n")[1].split("\n#")[0]
+    return re.split(r"\n##+ ", DOCUMENT.split(f"### {name}\n")[1])[0]
 
 
 def test_the_table_lists_every_format() -> None:

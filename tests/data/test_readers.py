@@ -204,7 +204,7 @@ def test_a_large_file_streams_in_bounded_memory(write: Write) -> None:
         return used
 
     peak(10)  # fills caches
-    assert peak(3000) < 1.5 * peak(300)
+    assert peak(12_000) < 1.5 * peak(3000), "the first 64 KB are held to recognise the format"
 
 
 def test_splits_are_found_by_language(write: Write, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from retrieveall.cli.options import Languages, Model, Server, Threads, Verify, s
 from retrieveall.cli.progress import is_terminal, stages
 
 if TYPE_CHECKING:
+    from retrieveall.data import Corpus
     from retrieveall.evaluation import EvaluationReport
 
 __all__ = ["evaluate"]
@@ -76,7 +77,7 @@ def evaluate(
             sentences,
             language="gold" if gold_language else "routed",
             limit=limit,
-            tokens=[name for name, corpus in sentences.items() if corpus.format.of_tokens],
+            tokens=[name for name, path in files.items() if _of_tokens(path, sentences[name])],
             progress=progress,
             data=f"{Path(data).name} {split if language is None else ''}".strip(),
         )
@@ -106,6 +107,13 @@ def _files(data: str, split: str, languages: list[str] | None, language: str | N
     if language is None:
         raise typer.BadParameter("required for a file; give its language", param_hint="--language")
     return {check_language(language): data}
+
+
+def _of_tokens(path: str | Path, corpus: Corpus) -> bool:
+    """Whether gold labels are of whole tokens; a file is closed again, since there may be hundreds of them."""
+    from retrieveall.data import read_corpus
+
+    return (read_corpus(path) if isinstance(path, Path) else corpus).format.of_tokens
 
 
 def _print(report: EvaluationReport) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["validate"]
 
-_WIDTH = 160  # if the output is not a terminal
+_WIDTH = 200  # if the output is not a terminal
 
 
 def validate(
