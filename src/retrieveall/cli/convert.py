@@ -35,11 +35,9 @@ def convert(
     spacy-jsonl, docbin, brat, datasets, gliner, csv, conll. Without --to, OUT ends in
     .jsonl, .conll, .tsv, .csv, .spacy or .parquet.
     """
-    from typing import cast
-
     from retrieveall.data import read_corpus, write_corpus
     from retrieveall.data.readers import format_to_write
-    from retrieveall.data.schemes import SCHEMES, Scheme
+    from retrieveall.data.schemes import SCHEMES
 
     if scheme not in SCHEMES:
         raise typer.BadParameter(f"expected one of {', '.join(SCHEMES)}, got {scheme[:80]!r}", param_hint="--scheme")
@@ -47,7 +45,7 @@ def convert(
     if Path(source.partition("?")[0]).resolve() == target.resolve():
         raise typer.BadParameter("the same file as IN; name another", param_hint="OUT")
     corpus = read_corpus(source, format=from_ or "auto", language=language)
-    count = write_corpus(corpus, target, format=written.name, scheme=cast("Scheme", scheme))
+    count = write_corpus(corpus, target, format=written.name, scheme=scheme)
     for line in corpus.notes:
         note(f"note: {line}")
     typer.echo(f"{count:,} sentences from {corpus.format.title} to {written.title}: {target}")
