@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,9 +35,10 @@ def test_a_sound_corpus(run: Run, root: Path) -> None:
     result = run("validate", root)
     assert result.exit_code == 0
     rows = [line.split() for line in result.stdout.splitlines()]
-    #       sentences, words, without entity, ill-formed, duplicates, cut words, entities
-    assert ["de", "train", "2", "3", "0", "0", "0", "0", "LOC", "1,", "PER", "1"] in rows
-    assert ["en", "train", "3", "3", "1", "0", "1", "0", "LOC", "2"] in rows
+    #       format, sentences, words, without entity, ill-formed, duplicates, cut words, entities
+    form = ["CoNLL", "columns"]
+    assert ["de", "train", *form, "2", "3", "0", "0", "0", "0", "LOC", "1,", "PER", "1"] in rows
+    assert ["en", "train", *form, "3", "3", "1", "0", "1", "0", "LOC", "2"] in rows
     assert ["overlap:", "1", "sentences", "of", "de", "test", "also", "occur", "in", "train"] in rows
     assert rows[-1] == ["no", "errors"]
 
@@ -47,7 +49,7 @@ def test_problems_name_file_and_line(run: Run, tmp_path: Path) -> None:
     result = run("validate", file, "--labels", "PER,LOC")
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
-    assert any(line.startswith(f"error: {file}:4: expected two columns") for line in lines)
+    assert any(line.startswith(f"error: {file}:4: expected 2 columns") for line in lines)
     assert any(line.startswith(f"error: {file}:6: ") and "'FOO'" in line for line in lines)
     assert any(line.startswith(f"warning: {file}:2: ") for line in lines)
     assert lines[-1] == "errors found"
@@ -77,12 +79,74 @@ def test_bad_paths(run: Run, root: Path, tmp_path: Path) -> None:
     half = run("validate", root / "de" / "train.tsv", tmp_path / "no.tsv").stdout.splitlines()
     assert [line.split()[0] for line in half[:2]] == ["corpus", str(root / "de" / "train.tsv")]
     assert half[2:4] == ["", f"error: {tmp_path / 'no.tsv'}: expected a file, found none; check the path"]
-    one_error(run("validate", root / "de"), "expected folders such as de/")
+    (tmp_path / "empty").mkdir()
+    one_error(run("validate", tmp_path / "empty"), "expected folders such as de/")
     one_error(run("validate", root, "--language", "fr"), "check the language")
     one_error(run("validate", root / "de" / "train.tsv", "--language", "../x"), "language identifier")
     assert run("validate", root, root).exit_code == 2
     assert run("validate", root / "de" / "test.tsv", root / "de" / "test.tsv").exit_code == 2
     assert run("validate").exit_code == 2
+
+
+def test_the_splits_of_a_folder_are_checked(run: Run, root: Path) -> None:
+    rows = [line.split()[:1] for line in run("validate", root / "de").stdout.splitlines()]
+    assert [row for row in rows if row in (["train"], ["test"])] == [["train"], ["test"]]
+
+
+DOCCANO = {"id": 1, "text": "Ada wohnt in Berlin.", "label": [[0, 4, "PER"], [13, 19, "LOC"]]}
+
+
+def test_convert_names_both_formats_and_what_was_repaired(run: Run, tmp_path: Path) -> None:
+    source, target = tmp_path / "export.json", tmp_path / "train.conll"
+    source.write_text(json.dumps([DOCCANO]))
+    result = run("convert", source, target)
+    assert result.exit_code == 0
+    assert result.stdout == f"1 sentences from doccano JSONL to CoNLL columns: {target}\n"
+    assert "note: 1 spans cut to their text, without the blanks at the edges" in result.stderr
+    assert target.read_text().split("\n")[0] == "Ada\tB-PER"
+    assert run("convert", target, tmp_path / "brat", "--to", "brat", "--language", "de").exit_code == 0
+    back = run("validate", tmp_path / "brat").stdout
+    assert "BRAT text and annotation files" in back
+    assert "LOC 1, PER 1" in back
+
+
+def test_convert_refuses_what_it_does_not_know_before_it_writes(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "export.json"
+    source.write_text(json.dumps([DOCCANO]))
+    one_error(run("convert", source, tmp_path / "x.xlsx"), "expected a file ending that stands for a format")
+    one_error(run("convert", source, tmp_path / "x", "--to", "xml"), "expected a format out of doccano")
+    one_error(run("convert", source, tmp_path / "x.conll", "--from", "xml"), "expected a format out of doccano")
+    one_error(run("convert", tmp_path / "none", tmp_path / "x.conll"), "found none")
+    assert run("convert", source, source, "--to", "prodigy").exit_code == 2
+    assert run("convert", source, tmp_path / "x.conll", "--scheme", "x").exit_code == 2
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_an_export_is_checked_and_indexed_and_its_format_named(run: Run, tmp_path: Path) -> None:
+    for language in ("de", "nl"):
+        (tmp_path / "corpus" / language).mkdir(parents=True)
+        (tmp_path / "corpus" / language / "train.json").write_text(json.dumps([DOCCANO]))
+    checked = run("validate", tmp_path / "corpus").stdout
+    assert "doccano JSONL" in checked
+    assert "note: " in checked
+    result = run("index", tmp_path / "corpus", "--out", tmp_path / "knowledge")
+    assert result.exit_code == 0
+    assert f"read {tmp_path}/corpus/de/train.json as doccano JSONL" in result.stderr
+    assert sum("spans cut to their text" in line for line in result.stderr.splitlines()) == 2
+
+
+def test_a_corpus_without_entities_is_a_warning(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "x.tsv"
+    file.write_text("a\tO\n")
+    result = run("validate", file)
+    assert result.exit_code == 0
+    assert f"warning: {file}: no entity in 1 sentences, read as CoNLL columns" in result.stdout.splitlines()
+
+
+def test_a_folder_of_brat_files_is_the_training_data_of_a_language(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Ada")
+    (tmp_path / "a.ann").write_text("T1\tPER 0 3\tAda\n")
+    assert find_language(str(tmp_path), "nl") == {"train": tmp_path}
 
 
 def test_index_and_replace_it(run: Run, root: Path, tmp_path: Path) -> None:

@@ -18,7 +18,18 @@ import retrieveall
 from retrieveall.cli.app import app
 
 Spawn = Callable[..., "subprocess.Popen[bytes]"]
-VERBS = ["extract", "train", "add-language", "adopt", "remove-language", "index", "evaluate", "validate", "info"]
+VERBS = [
+    "extract",
+    "train",
+    "add-language",
+    "adopt",
+    "remove-language",
+    "index",
+    "evaluate",
+    "validate",
+    "convert",
+    "info",
+]
 VERBS += ["plan"]
 PIPE = subprocess.PIPE
 

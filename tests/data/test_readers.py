@@ -143,23 +143,19 @@ def test_format_follows_suffix_then_content(write: Write) -> None:
     for name in ("a.jsonl", "a.txt", "a"):
         assert read(write(name, line))[0].entities == (Entity(0, 4, "LOC", "Köln"),)
     assert read(write("b.txt", GERMAN))[0].text == "Angela Merkel in Köln ."
-    assert [s.text for s in read(write("c.txt", "Ein Satz.\n\nNoch einer.\n"))] == [
-        "Ein Satz.",
-        "Noch einer.",
-    ]
+    plain = write("d.txt", "Ein Satz.\n\nNoch einer.\n")
+    with pytest.raises(DataError, match=r"formats doccano, .*, conll, got 'Ein Satz.' and nothing that fits"):
+        read(plain)
+    assert [s.text for s in read(plain, format="text")] == ["Ein Satz.", "Noch einer."]
     assert read(write("c.txt", GERMAN), format="text")[0] == Sentence("Angela\tB-PER", (), None, "c-1")
 
 
 BAD: dict[str, tuple[str, bytes, str]] = {
     "empty": ("x.tsv", b"", "empty file"),
     "blank lines only": ("x.tsv", b"\n \n\n", "at least one sentence"),
-    "three columns": ("x.tsv", b"a\tO\nb\tNN\tO\n", r"x\.tsv:2: expected two columns, token<TAB>tag, got 3"),
-    "four columns, blanks": (
-        "x.tsv",
-        b"EU NNP I-NP I-ORG\n",
-        r"x\.tsv:1: .*got 4; keep the first and the last",
-    ),
-    "one column": ("x.tsv", b"a\tO\n\nb\n", r"x\.tsv:3: expected two columns.*got only 'b'; write the tag"),
+    "three columns": ("x.tsv", b"a\tO\nb\tNN\tO\n", r"x\.tsv:2: expected 2 columns, .*, got 3"),
+    "no column of tags": ("x.tsv", b"a b c\nd e f\n", r"got 'a b c' and no column of tags"),
+    "one column": ("x.tsv", b"a\tO\n\nb\n", r"x\.tsv:3: expected 2 columns.*got only 'b'; write the tag"),
     "no token": ("x.tsv", b"\tO\n", r"x\.tsv:1: expected a token"),
     "unknown tag": ("x.tsv", b"a\tO\nb\tX-PER\n", r"x\.tsv:2: expected a tag such as"),
     "broken UTF-8": ("x.tsv", b"a\tO\nb\xff\tO\n", r"x\.tsv:2: expected UTF-8, got byte 0xff at byte 2"),
@@ -208,7 +204,7 @@ def test_a_large_file_streams_in_bounded_memory(write: Write) -> None:
         return used
 
     peak(10)  # fills caches
-    assert peak(3000) < 1.5 * peak(300)
+    assert peak(12_000) < 1.5 * peak(3000), "the first 64 KB are held to recognise the format"
 
 
 def test_splits_are_found_by_language(write: Write, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def add_language(
     """
     settings = read_training(config, change, kind_of(model))
     use_threads(threads)
-    from retrieveall.cli.corpora import find_language, read
+    from retrieveall.cli.corpora import Formats, find_language, read
     from retrieveall.cli.folders import open_writable, run_folder
     from retrieveall.config import check_language
     from retrieveall.training import LanguageData, check_installed
@@ -63,9 +63,13 @@ def add_language(
     files = find_language(data, check_language(language))
     if validation is not None:
         files["validation"] = validation
+    formats = Formats()
     with stages(unit="sentences") as progress:
-        train = read(files["train"], language, progress=progress)
-        held_out = read(files["validation"], language, progress=progress) if "validation" in files else []
+        train = read(files["train"], language, progress=progress, formats=formats)
+        held_out = (
+            read(files["validation"], language, progress=progress, formats=formats) if "validation" in files else []
+        )
+        formats.tell()
         folder = open_writable(model, copy_to, reuse=True).path
 
         from retrieveall.training.run import add_language as add

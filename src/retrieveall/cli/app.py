@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from retrieveall.cli.add_language import add_language
 from retrieveall.cli.adopt import adopt
+from retrieveall.cli.convert import convert
 from retrieveall.cli.evaluate import evaluate
 from retrieveall.cli.extract import extract
 from retrieveall.cli.guard import close_quietly, guard
@@ -51,6 +52,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "index": index,
     "evaluate": evaluate,
     "validate": validate,
+    "convert": convert,
     "serve": serve,
     "info": info,
     "plan": plan,

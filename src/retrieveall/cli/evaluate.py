@@ -11,6 +11,7 @@ from retrieveall.cli.options import Languages, Model, Server, Threads, Verify, s
 from retrieveall.cli.progress import stages
 
 if TYPE_CHECKING:
+    from retrieveall.data import Corpus
     from retrieveall.evaluation import EvaluationReport
 
 __all__ = ["evaluate"]
@@ -61,6 +62,7 @@ def evaluate(
         raise typer.BadParameter(f"expected an existing folder for {output}", param_hint="--output")
     use_threads(threads)
     from retrieveall import RetrieveAll
+    from retrieveall.cli.corpora import Formats
     from retrieveall.data import read_corpus
     from retrieveall.evaluation import evaluate as measure
 
@@ -74,10 +76,14 @@ def evaluate(
             sentences,
             language="gold" if gold_language else "routed",
             limit=limit,
-            tokens=[name for name, path in files.items() if not {".jsonl", ".ndjson"} & set(Path(path).suffixes)],
+            tokens=[name for name, path in files.items() if _of_tokens(path, sentences[name])],
             progress=progress,
             data=f"{Path(data).name} {split if language is None else ''}".strip(),
         )
+    formats = Formats()
+    for corpus in sentences.values():
+        formats.add(corpus)
+    formats.tell()
     if output is not None:
         report.save(output)
     _print(report)
@@ -100,6 +106,13 @@ def _files(data: str, split: str, languages: list[str] | None, language: str | N
     if language is None:
         raise typer.BadParameter("required for a file; give its language", param_hint="--language")
     return {check_language(language): data}
+
+
+def _of_tokens(path: str | Path, corpus: Corpus) -> bool:
+    """Whether gold labels are of whole tokens; a file is closed again, since there may be hundreds of them."""
+    from retrieveall.data import read_corpus
+
+    return (read_corpus(path) if isinstance(path, Path) else corpus).format.of_tokens
 
 
 def _print(report: EvaluationReport) -> None:

@@ -203,18 +203,20 @@ def _is_model(folder: Path) -> bool:
 
 
 def _read(data: Path, languages: list[str] | None, progress: Stage) -> dict[str, LanguageData]:
-    from retrieveall.cli.corpora import find_split, read
+    from retrieveall.cli.corpora import Formats, find_split, read
     from retrieveall.data import find_splits
     from retrieveall.training import LanguageData
 
+    formats = Formats()
     found = find_splits(data, languages)
     corpora = {}
     for language, path in find_split(data, "train", languages).items():
         validation = found[language].get("validation")
         corpora[language] = LanguageData(
-            read(path, language, progress=progress),
-            read(validation, language, progress=progress) if validation else (),
+            read(path, language, progress=progress, formats=formats),
+            read(validation, language, progress=progress, formats=formats) if validation else (),
         )
+    formats.tell()
     return corpora
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["validate"]
 
-_WIDTH = 160  # if the output is not a terminal
+_WIDTH = 200  # if the output is not a terminal
 
 
 def validate(
@@ -37,7 +37,7 @@ def validate(
     ] = None,
     problems: Annotated[int, typer.Option(min=0, help="Problems to list per kind and file.")] = 3,
 ) -> None:
-    """Check a corpus: sentences, entities per label, ill-formed tags, duplicates, overlap between splits.
+    """Check a corpus: format, sentences, entities per label, ill-formed tags, duplicates, overlap between splits.
 
     Exits with 1 if there is an error: an unreadable line, a label that is not
     allowed, a duplicate id. Warnings do not change the exit code.
@@ -69,16 +69,31 @@ def _corpora(paths: Sequence[str], language: str | None) -> dict[str, Mapping[st
         DataError: a folder without a corpus.
         typer.BadParameter: a file given twice, or folders mixed with files.
     """
-    from retrieveall.data import find_splits
+    from retrieveall.data import find_splits, splits_in
 
-    folders = [path for path in paths if Path(path).is_dir()]
+    folders = [path for path in paths if Path(path).is_dir() and not _is_one_corpus(Path(path))]
     if not folders:
         if len(set(paths)) < len(paths):
             raise typer.BadParameter("a file is given twice", param_hint="PATH")
         return {language or "": {path: path for path in paths}}
     if len(paths) > 1:
         raise typer.BadParameter("expected files, or one folder; check folders one by one", param_hint="PATH")
-    return dict(find_splits(folders[0], [language] if language else None))
+    splits = splits_in(folders[0])
+    return {language or "": splits} if splits else dict(find_splits(folders[0], [language] if language else None))
+
+
+def _is_one_corpus(folder: Path) -> bool:
+    """Whether a folder is a corpus of BRAT or Hugging Face files itself, and no folder of splits or languages."""
+    from retrieveall.cli.corpora import is_corpus
+    from retrieveall.data import find_splits, splits_in
+    from retrieveall.errors import DataError
+
+    if splits_in(folder):
+        return False
+    try:
+        return not find_splits(folder)
+    except DataError:  # nothing found
+        return is_corpus(folder)
 
 
 def _print(console: Console, reports: Mapping[str, CorpusReport], limit: int) -> None:
@@ -89,6 +104,7 @@ def _print(console: Console, reports: Mapping[str, CorpusReport], limit: int) ->
         console.print(table)
     lines = [line for report in reports.values() for line in _problems(report, limit)]
     lines.sort(key=lambda line: not line.startswith("error"))
+    lines += [f"note: {line}" for report in reports.values() for line in _notes(report)]
     for part in (_overlaps(reports), lines):
         if part and table.row_count:
             console.print()
@@ -107,6 +123,7 @@ def _splits(reports: Mapping[str, CorpusReport]) -> Table:
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("corpus", overflow="fold")
+    table.add_column("format", overflow="fold")
     for name in ("sentences", "words", "no entity", "ill-formed", "duplicates", "cut words"):
         table.add_column(name, justify="right")
     table.add_column("entities", overflow="fold")
@@ -124,7 +141,8 @@ def _splits(reports: Mapping[str, CorpusReport]) -> Table:
                 split.misaligned,
             )
             title = f"{language} {name}" if language and name != split.path else name
-            table.add_row(Text(visible(title)), *(f"{number:,}" for number in numbers), Text(visible(labels or "none")))
+            cells = (split.format, *(f"{number:,}" for number in numbers))
+            table.add_row(Text(visible(title)), *cells, Text(visible(labels or "none")))
     return table
 
 
@@ -135,6 +153,11 @@ def _overlaps(reports: Mapping[str, CorpusReport]) -> list[str]:
         for (first, second), count in report.overlaps.items()
         if count
     ]
+
+
+def _notes(report: CorpusReport) -> list[str]:
+    """What was repaired or left out, by file."""
+    return [f"{split.path}: {line}" for split in report.splits.values() for line in split.notes]
 
 
 def _problems(report: CorpusReport, limit: int) -> Iterator[str]:

@@ -9,14 +9,16 @@ from retrieveall.data.hub import read_hub
 from retrieveall.data.jsonl import write_jsonl
 from retrieveall.data.labels import check_label, check_labels
 from retrieveall.data.normal import NormalText, normalise, normalise_sentence
-from retrieveall.data.readers import find_splits, read_corpus, splits_in
+from retrieveall.data.readers import Corpus, read_corpus, write_corpus
 from retrieveall.data.schemes import Scheme, detect_scheme, ill_formed, spans_to_tags, tags_to_spans
 from retrieveall.data.segmentation import MAX_WORD, segment
+from retrieveall.data.splits import find_splits, splits_in
 from retrieveall.data.validate import CorpusReport, Problem, SplitReport, validate
 from retrieveall.data.word_spans import to_word_spans
 
 __all__ = [
     "MAX_WORD",
+    "Corpus",
     "CorpusReport",
     "NormalText",
     "Problem",
@@ -42,5 +44,6 @@ __all__ = [
     "to_word_spans",
     "validate",
     "write_conll",
+    "write_corpus",
     "write_jsonl",
 ]

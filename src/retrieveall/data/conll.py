@@ -1,6 +1,6 @@
-"""CoNLL-style files with two columns, token and tag: reads CoNLL, PAN-X and original WikiANN, writes CoNLL.
+"""Sentences of tokens with tags: to raw text with character spans and back, and CoNLL files out.
 
-Tokens become raw text, tags become character spans. Tokens are joined by one space. In Chinese, Japanese and files of
+Tokens are joined by one space, unless the file says that there is none. In Chinese, Japanese and files of
 single characters of scripts without spaces, they are joined without spaces, and the token ``#`` is a space, as in
 PAN-X.
 """
@@ -16,8 +16,8 @@ from typing import IO
 
 import regex
 
-from retrieveall.data.files import Line, Report, fail, open_output
-from retrieveall.data.schemes import Scheme, detect_scheme, spans_to_tags, split_tag, tags_to_spans
+from retrieveall.data.files import open_output
+from retrieveall.data.schemes import Scheme, detect_scheme, spans_to_tags, tags_to_spans
 from retrieveall.data.segmentation import segment_around
 from retrieveall.errors import DataError, InputError
 from retrieveall.types import Entity, Sentence, Word
@@ -27,8 +27,7 @@ __all__ = [
     "TaggedSentence",
     "detect_style",
     "is_unspaced",
-    "looks_like_conll",
-    "read_tagged",
+    "rows_of",
     "to_sentence",
     "with_style",
     "write_conll",
@@ -43,17 +42,17 @@ SPACE_TOKEN = "#"
 _UNSPACED_LANGUAGES = {"zh", "ja"}
 _UNSPACED_SCRIPT = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 _PREFIX = re.compile(r"([a-z]{2,3}(?:-[a-z-]{1,20})?|simple):(?=.)")
-_BLANKS = re.compile(r"[ \t]+")
 
 
 @dataclass(frozen=True, slots=True)
 class TaggedSentence:
-    """Parallel tokens, tags and line numbers."""
+    """Parallel tokens, tags and line numbers; ``joined`` are the tokens that no space follows."""
 
     tokens: tuple[str, ...]
     tags: tuple[str, ...]
     lines: tuple[int, ...]
     file: str
+    joined: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,65 +67,6 @@ class FileStyle:
     prefix: str | None
     scheme: Scheme
     accepts: Scheme
-
-
-def looks_like_conll(line: str) -> bool:
-    """Whether a line has two columns, a token and a well-formed tag."""
-    try:
-        split_tag(_columns(line)[1])
-    except (ValueError, InputError):
-        return False
-    return True
-
-
-def read_tagged(lines: Iterable[Line], report: Report = fail) -> Iterator[TaggedSentence]:
-    """The sentences of a CoNLL-style file; blank lines and ``-DOCSTART-`` end a sentence.
-
-    Args:
-        lines: lines of the file.
-        report: called with the error of a malformed line; if it returns, the line is skipped.
-
-    Raises:
-        DataError: a line that is not a token and a tag; names file and line.
-    """
-    rows: list[tuple[str, str, int]] = []
-    file = ""
-    for line in lines:
-        file = line.file
-        if not line.text.strip() or line.text.startswith("-DOCSTART-"):
-            if rows:
-                yield _tagged(rows, file)
-                rows = []
-            continue
-        try:
-            token, tag = _columns(line.text)
-            split_tag(tag)
-        except (ValueError, InputError) as error:
-            report(DataError(f"{line.where}: {error}"))
-            continue
-        rows.append((token, tag, line.number))
-    if rows:
-        yield _tagged(rows, file)
-
-
-def _tagged(rows: list[tuple[str, str, int]], file: str) -> TaggedSentence:
-    tokens, tags, lines = zip(*rows, strict=True)
-    return TaggedSentence(tokens, tags, lines, file)
-
-
-def _columns(line: str) -> tuple[str, str]:
-    parts = [part.strip(" ") for part in line.split("\t")] if "\t" in line else _BLANKS.split(line.strip(" "))
-    if len(parts) < 2:
-        raise ValueError(f"expected two columns, token<TAB>tag, got only {parts[0][:40]!r}; write the tag, or O")
-    if len(parts) > 2:
-        raise ValueError(
-            f"expected two columns, token<TAB>tag, got {len(parts)}; keep the first and the last, "
-            f"for example with "
-            f"awk 'NF {{ print $1 \"\\t\" $NF; next }} {{ print }}'"
-        )
-    if not parts[0].strip():
-        raise ValueError("expected a token before the tag, got none; remove the line or add the token")
-    return parts[0], parts[1]
 
 
 def is_unspaced(language: str | None) -> bool:
@@ -187,17 +127,18 @@ def to_sentence(tagged: TaggedSentence, style: FileStyle, *, language: str | Non
     tokens = _without_prefix(tagged, style.prefix) if style.prefix else tagged.tokens
     if style.unspaced:
         tokens = tuple(" " if token == SPACE_TOKEN else token for token in tokens)
-    glue = "" if style.unspaced else " "
-    text = glue.join(tokens)
+    last = len(tokens) - 1
+    glued = [style.unspaced or i in tagged.joined or i == last for i in range(len(tokens))]
+    text = "".join(token if tight else token + " " for token, tight in zip(tokens, glued, strict=True))
     try:
         spans = tags_to_spans(tagged.tags, style.accepts)
     except InputError as error:
         raise DataError(f"{tagged.file}:{tagged.lines[0]}: {error}") from None
     starts: list[int] = []
     position = 0
-    for token in tokens:
+    for token, tight in zip(tokens, glued, strict=True):
         starts.append(position)
-        position += len(token) + len(glue)
+        position += len(token) + (not tight)
     entities = []
     for first, last, label in spans:
         start, end = starts[first], starts[last - 1] + len(tokens[last - 1])
@@ -233,14 +174,19 @@ def write_conll(sentences: Iterable[Sentence], target: Path | IO[str], scheme: S
     count = 0
     with open_output(target) as stream:
         for sentence in sentences:
-            rows = _rows(sentence, scheme)
+            rows = rows_of(sentence, scheme)
             if rows:
                 stream.write("".join(f"{token}\t{tag}\n" for token, tag in rows) + "\n")
                 count += 1
     return count
 
 
-def _rows(sentence: Sentence, scheme: Scheme) -> list[tuple[str, str]]:
+def rows_of(sentence: Sentence, scheme: Scheme = "iob2") -> list[tuple[str, str]]:
+    """The words of ``segment`` with their tags, as ``write_conll`` writes them.
+
+    Raises:
+        DataError: an entity that begins or ends inside a word.
+    """
     words = segment_around(sentence.text, ((each.start, each.end) for each in sentence.entities))
     units = _units(sentence.text, words, spaces=is_unspaced(sentence.language))
     first = {start: i for i, (_, start, _) in enumerate(units)}

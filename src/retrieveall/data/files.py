@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import gzip
+import io
 import lzma
 import os
 import tarfile
@@ -20,15 +21,33 @@ from typing import IO, Any, TypeAlias, cast
 
 from retrieveall.errors import DataError
 
-__all__ = ["Line", "Report", "Source", "fail", "iter_lines", "iter_member_lines", "open_output", "plain_name"]
+__all__ = [
+    "ByteSource",
+    "Line",
+    "Report",
+    "Stream",
+    "Text",
+    "fail",
+    "iter_lines",
+    "open_output",
+    "plain_name",
+    "replacing",
+]
 
 MAX_LINE = 64 * 2**20
 """Maximum bytes of a line; a longer one is an error, to bound memory."""
 
 _DAMAGED = (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, tarfile.TarError)
 _COMPRESSED = {".gz", ".xz"}
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
-Source: TypeAlias = Path | IO[bytes] | IO[str]
+HEAD = 2**16
+"""Bytes by which the format of a file is recognised, if they suffice."""
+
+CHUNK = 2**18
+
+Stream: TypeAlias = Path | IO[bytes] | IO[str]
+Text: TypeAlias = Path | IO[str]
 Report: TypeAlias = Callable[[DataError], None]
 
 
@@ -55,7 +74,7 @@ def plain_name(path: Path) -> str:
     return path.stem if path.suffix.lower() in _COMPRESSED else path.name
 
 
-def iter_lines(source: Source, report: Report = fail) -> Iterator[Line]:
+def iter_lines(source: Stream, report: Report = fail) -> Iterator[Line]:
     """The lines of a file or an open stream, without endings (``\\n`` or ``\\r\\n``) and byte-order mark.
 
     Args:
@@ -68,53 +87,152 @@ def iter_lines(source: Source, report: Report = fail) -> Iterator[Line]:
     if not isinstance(source, Path):
         yield from _decode(getattr(source, "buffer", source), _stream_name(source), report)
         return
-    if source.is_dir():
-        raise DataError(f"{source}: expected a file, got a directory; give one of its files")
-    try:
-        with _open(source) as stream:
-            yield from _decode(stream, str(source), report)
-    except FileNotFoundError:
-        raise DataError(f"{source}: expected a file, found none; check the path") from None
-    except _DAMAGED as error:
-        raise DataError(f"{source}: the archive is damaged or truncated ({error}); download it again") from None
-    except OSError as error:
-        raise DataError(f"{source}: cannot be read ({error.strerror or error})") from None
+    yield from ByteSource(source).lines(report)
 
 
-def iter_member_lines(archive: Path, names: frozenset[str], report: Report = fail) -> Iterator[Line]:
-    """The lines of the first plain file of a tar archive whose name without suffix is in ``names``.
+class ByteSource:
+    """The bytes of a file or of a member of an archive: looked at first (``head``), then read once.
 
-    Raises:
-        DataError: missing or damaged archive, no such member, or anything ``iter_lines`` raises.
+    Args:
+        path: a plain, ``.gz`` or ``.xz`` file, or a tar archive.
+        members: names without suffix; the first plain file of the archive with one of them is read.
     """
-    seen: list[str] = []
-    try:
-        with tarfile.open(archive, "r|*") as tar:
+
+    def __init__(self, path: Path, members: frozenset[str] = frozenset()) -> None:
+        self.path = path
+        self.name = str(path)
+        self._members = members
+        self._closing = contextlib.ExitStack()
+        self._stream: IO[bytes] | None = None
+        self._head = b""
+
+    @property
+    def head(self) -> bytes:
+        """The first bytes; ``grow`` reads more of them.
+
+        Raises:
+            DataError: missing or damaged file, a directory, UTF-16; an archive without the member.
+        """
+        if self._stream is None:
+            if self.path.is_dir():
+                raise DataError(f"{self.path}: expected a file, got a directory; give one of its files")
+            with _explained(self.path):
+                self._stream = self._closing.enter_context(self._open())
+            self.grow()
+            if self._head.startswith(_UTF16):
+                raise _utf16(self.name)
+        return self._head
+
+    def grow(self) -> bool:
+        """Read on, until ``head`` is twice as long; whether there was more."""
+        before = len(self._head)
+        if self._stream is None or before >= MAX_LINE:
+            return False
+        with _explained(self.path):
+            while len(self._head) < max(HEAD, 2 * before) and (data := self._stream.read(HEAD)):
+                self._head += data
+        return len(self._head) > before
+
+    def lines(self, report: Report = fail) -> Iterator[Line]:
+        """The lines, as for ``iter_lines``."""
+        with self._reading() as stream:
+            yield from _decode(stream, self.name, report)
+
+    def text(self) -> Iterator[str]:
+        """The text in pieces, for formats that are not read by lines.
+
+        Raises:
+            DataError: not UTF-8; names file and line.
+        """
+        decode = codecs.getincrementaldecoder("utf-8-sig")()
+        line = 1
+        with self._reading() as stream:
+            while data := stream.read(CHUNK):
+                try:
+                    piece = decode.decode(data)
+                except UnicodeDecodeError as error:
+                    line += data.count(b"\n", 0, error.start)
+                    raise DataError(f"{self.name}:{line}: {_not_utf8(data[error.start])}") from None
+                line += data.count(b"\n")
+                yield piece
+
+    def data(self, limit: int) -> bytes:
+        """All bytes.
+
+        Raises:
+            DataError: more than ``limit``.
+        """
+        with self._reading() as stream:
+            data = stream.read(limit + 1)
+        if len(data) > limit:
+            raise DataError(f"{self.name}: expected at most {limit:,} bytes; split the file")
+        return data
+
+    def close(self) -> None:
+        """Close the file; also done when it was read to the end."""
+        self._closing.close()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[IO[bytes]]:
+        with self._closing, _explained(self.path):
+            head = self.head
+            assert self._stream is not None
+            yield io.BufferedReader(_Rejoined(head, self._stream), CHUNK)
+
+    def _open(self) -> contextlib.AbstractContextManager[IO[bytes]]:
+        if self._members:
+            return self._open_member()
+        suffix = self.path.suffix.lower()
+        if suffix == ".gz":
+            return cast("IO[bytes]", gzip.open(self.path, "rb"))
+        if suffix == ".xz":
+            return cast("IO[bytes]", lzma.open(self.path, "rb"))
+        return self.path.open("rb")
+
+    @contextlib.contextmanager
+    def _open_member(self) -> Iterator[IO[bytes]]:
+        seen: list[str] = []
+        with tarfile.open(self.path, "r|*") as tar:
             for member in tar:
                 name = PurePosixPath(member.name)
-                if member.isfile() and name.stem in names:
-                    stream = tar.extractfile(member)
-                    assert stream is not None
-                    yield from _decode(stream, f"{archive}:{name.name}", report)
+                stream = tar.extractfile(member) if member.isfile() and name.stem in self._members else None
+                if stream is not None:
+                    self.name = f"{self.path}:{name.name}"
+                    yield stream
                     return
                 seen.append(name.name[:40])
+        wanted = " or ".join(sorted(self._members))
+        raise DataError(f"{self.path}: expected a member named {wanted}, got {', '.join(seen[:8]) or 'none'}")
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream whose first bytes were already read."""
+
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self._head = memoryview(head)
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._head[: len(buffer)] if len(self._head) else self._rest.read(len(buffer))
+        self._head = self._head[len(data) :] if len(self._head) else self._head
+        buffer[: len(data)] = data
+        return len(data)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn the errors of opening and reading into one line."""
+    try:
+        yield
     except FileNotFoundError:
-        raise DataError(f"{archive}: expected a file, found none; check the path") from None
+        raise DataError(f"{path}: expected a file, found none; check the path") from None
     except _DAMAGED as error:
-        raise DataError(f"{archive}: the archive is damaged or truncated ({error}); download it again") from None
+        raise DataError(f"{path}: the archive is damaged or truncated ({error}); download it again") from None
     except OSError as error:
-        raise DataError(f"{archive}: cannot be read ({error.strerror or error})") from None
-    wanted = " or ".join(sorted(names))
-    raise DataError(f"{archive}: expected a member named {wanted}, got {', '.join(seen[:8]) or 'none'}")
-
-
-def _open(path: Path) -> IO[bytes]:
-    suffix = path.suffix.lower()
-    if suffix == ".gz":
-        return cast("IO[bytes]", gzip.open(path, "rb"))
-    if suffix == ".xz":
-        return cast("IO[bytes]", lzma.open(path, "rb"))
-    return path.open("rb")
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def _stream_name(stream: Any) -> str:
@@ -130,8 +248,8 @@ def _decode(stream: IO[bytes] | IO[str], file: str, report: Report) -> Iterator[
             raise DataError(f"{file}:{number}: expected lines of at most {MAX_LINE:,} bytes; split the line")
         data = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
         if number == 1:
-            if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise DataError(f"{file}:1: expected UTF-8, got UTF-16; convert the file, for example with iconv")
+            if data.startswith(_UTF16):
+                raise _utf16(file)
             data = data.removeprefix(codecs.BOM_UTF8)
         try:
             text = _decode_line(data.removesuffix(b"\n").removesuffix(b"\r"))
@@ -149,14 +267,24 @@ def _decode_line(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"expected UTF-8, got byte 0x{data[error.start]:02x} at byte {error.start + 1} of the line; "
-            f"convert the file, for example with iconv, if it is text at all"
-        ) from None
+        raise ValueError(_not_utf8(data[error.start], f" at byte {error.start + 1} of the line")) from None
+
+
+def _utf16(file: str) -> DataError:
+    return DataError(
+        f"{file}:1: expected UTF-8, got UTF-16; convert the file, for example with iconv -f UTF-16 -t UTF-8"
+    )
+
+
+def _not_utf8(byte: int, place: str = "") -> str:
+    return (
+        f"expected UTF-8, got byte 0x{byte:02x}{place}; convert the file, for example from Latin-1 with "
+        f"iconv -f LATIN1 -t UTF-8, if it is text at all"
+    )
 
 
 @contextlib.contextmanager
-def open_output(target: Path | IO[str]) -> Iterator[IO[str]]:
+def open_output(target: Text) -> Iterator[IO[str]]:
     """A text stream that writes ``target``; a path is written to a temporary file and renamed.
 
     Raises:
@@ -165,13 +293,23 @@ def open_output(target: Path | IO[str]) -> Iterator[IO[str]]:
     if not isinstance(target, Path):
         yield target
         return
+    with replacing(target) as path, path.open("w", encoding="utf-8", newline="\n") as stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A temporary file that replaces ``target`` when everything is written.
+
+    Raises:
+        DataError: the file cannot be written; names it.
+    """
     path = target.resolve()
     # Write to a device or pipe directly; renaming a file onto /dev/null would replace it.
     in_place = path.exists() and not path.is_file() and not path.is_dir()
     beside = path if in_place else path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("w", encoding="utf-8", newline="\n") as stream:
-            yield stream
+        yield beside
         if not in_place:
             beside.replace(path)
     except OSError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -19,10 +19,10 @@ from retrieveall.errors import DataError, InputError, MissingExtraError
 from retrieveall.storage.hub import fail_fast
 from retrieveall.types import Sentence
 
-__all__ = ["quiet_retries", "read_hub"]
+__all__ = ["quiet_retries", "read_hub", "tagged_row", "token_columns"]
 
 _TOKENS = ("tokens", "words")
-_TAGS = ("ner_tags", "tags", "labels")
+_TAGS = ("ner_tags", "tags", "labels", "ner")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z]{2,8})*|simple")
 
 
@@ -55,9 +55,10 @@ def read_hub(
         language = _language_of(configuration)
     where = f"{name}/{configuration}" if configuration else name
     rows = _load(name, configuration, split, revision, where)
-    tokens, tags, names = _columns(rows.features, where)
+    tokens, tags = token_columns(rows.features, where)
+    names: Sequence[str] | None = getattr(getattr(rows.features[tags], "feature", None), "names", None)
     tagged = (
-        _tagged(row, tokens, tags, names, f"{where}:{split}", number)
+        tagged_row(row[tokens], row[tags], names, f"{where}:{split}", number)
         for number, row in enumerate(rows, 1)
         if row[tokens]
     )
@@ -120,29 +121,52 @@ def _load(name: str, configuration: str | None, split: str, revision: str | None
         ) from None
 
 
-def _columns(features: Mapping[str, Any], where: str) -> tuple[str, str, Sequence[str] | None]:
-    """The names of the two columns, and the class names if tags are numbers."""
-    tokens = next((column for column in _TOKENS if column in features), None)
-    tags = next((column for column in _TAGS if column in features), None)
+def token_columns(columns: Iterable[str], where: str) -> tuple[str, str]:
+    """The names of the columns of tokens and of tags.
+
+    Raises:
+        DataError: one of them is missing.
+    """
+    there = list(columns)
+    tokens = next((column for column in _TOKENS if column in there), None)
+    tags = next((column for column in _TAGS if column in there), None)
     if tokens is None or tags is None:
         raise DataError(
             f"{where}: expected a column {' or '.join(_TOKENS)} and a column {' or '.join(_TAGS)}, "
-            f"got {', '.join(features)}; convert the data set to JSONL"
+            f"got {', '.join(there)[:200]}; convert the data set to JSONL"
         )
-    names: Sequence[str] | None = getattr(getattr(features[tags], "feature", None), "names", None)
-    return tokens, tags, names
+    return tokens, tags
 
 
-def _tagged(
-    row: Mapping[str, Any], tokens: str, tags: str, names: Sequence[str] | None, where: str, number: int
-) -> TaggedSentence:
-    words, values = row[tokens], row[tags]
+def tagged_row(words: Any, values: Any, names: Sequence[str] | None, where: str, number: int) -> TaggedSentence:
+    """A row as a sentence of tokens; ``names`` are the tags by their numbers.
+
+    Raises:
+        DataError: not a tag for each token, a number without a name, a malformed tag.
+    """
     try:
-        if len(words) != len(values):
-            raise InputError(f"expected one tag per token, got {len(words)} tokens and {len(values)} tags")
-        written = tuple(names[value] if names and isinstance(value, int) else str(value) for value in values)
-        for tag in written:
+        if not isinstance(words, list) or not isinstance(values, list) or len(words) != len(values):
+            raise InputError(f"expected one tag per token, got {_count(words)} tokens and {_count(values)} tags")
+        tags = tuple(_tag(value, names) for value in values)
+        for tag in tags:
             split_tag(tag)
-    except (InputError, IndexError) as error:
+    except InputError as error:
         raise DataError(f"{where}:{number}: {error}") from None
-    return TaggedSentence(tuple(map(str, words)), written, (number,) * len(words), where)
+    return TaggedSentence(tuple(map(str, words)), tags, (number,) * len(words), where)
+
+
+def _count(values: Any) -> int:
+    return len(values) if isinstance(values, list) else 0
+
+
+def _tag(value: Any, names: Sequence[str] | None) -> str:
+    if not isinstance(value, int):
+        return str(value)
+    if names is None:
+        raise InputError(
+            f"expected the tags or their names, got the number {value}; the data set must name them (ClassLabel), or "
+            f"convert them to strings"
+        )
+    if not 0 <= value < len(names):
+        raise InputError(f"expected the number of a tag, 0 to {len(names) - 1}, got {value}")
+    return names[value]

@@ -1,231 +1,229 @@
-"""Reads every kind of corpus: files, archives and Hugging Face hub data sets as streams of sentences.
+"""Reads and writes every kind of corpus: files, archives, folders and Hugging Face hub data sets.
 
-Selects the reader for a source; only its first sentences are held in memory.
+Recognises the format; only the first sentences of a file are held in memory. ``retrieveall.data.formats`` has the
+formats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import IO, Literal, Self
 from urllib.parse import parse_qsl
 
 from retrieveall.config import check_language
-from retrieveall.data.conll import looks_like_conll, read_tagged, to_sentence, with_style
-from retrieveall.data.files import Line, Report, fail, iter_lines, iter_member_lines, plain_name
+from retrieveall.data.files import Report, fail, plain_name
+from retrieveall.data.formats import CorpusFormat, Item, Notes, Reading, Source, by_ending, by_name, names, recognise
 from retrieveall.data.hub import read_hub
-from retrieveall.data.jsonl import read_jsonl
 from retrieveall.data.schemes import SCHEMES, Scheme
-from retrieveall.errors import DataError, InputError, LanguageError
+from retrieveall.data.splits import SPLITS
+from retrieveall.errors import DataError, InputError
 from retrieveall.types import Sentence
 
-__all__ = ["Format", "Opened", "find_splits", "open_corpus", "read_corpus", "splits_in"]
+__all__ = ["Corpus", "Opened", "open_corpus", "read_corpus", "write_corpus"]
 
-Format: TypeAlias = Literal["auto", "conll", "jsonl", "text"]
-
-_FORMATS = ("auto", "conll", "jsonl", "text")
-_BY_SUFFIX: dict[str, Format] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".tsv": "conll",
-    ".conll": "conll",
-    ".bio": "conll",
-    ".iob": "conll",
-    ".iob2": "conll",
-}
 _ARCHIVES = (".tar.gz", ".tgz", ".tar.xz", ".tar")
-_SPLITS: dict[str, tuple[str, ...]] = {
-    "train": ("train",),
-    "validation": ("validation", "dev", "valid"),
-    "test": ("test",),
-}
-_SUFFIXES = (".tsv", ".jsonl", ".conll", ".txt")
 
 
-@dataclass(frozen=True, slots=True)
 class Opened:
-    """A corpus file with its format, its lines and the prefix of its ids."""
+    """A corpus that is being read: its format, its items, and what was noted so far."""
 
-    lines: Iterator[Line]
-    format: Format
-    stem: str
+    def __init__(self, format: CorpusFormat, items: Iterator[Item], reading: Reading) -> None:
+        self.format = format
+        self.items = items
+        self._reading = reading
+
+    @property
+    def notes(self) -> Notes:
+        """What was repaired or left out so far."""
+        return self._reading.notes
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """The scheme of the tags, once it is known; None for formats without tags."""
+        return self._reading.detected
+
+
+class Corpus(Iterator[Sentence]):
+    """The sentences of a corpus, one by one; ``format`` and ``notes`` say how it is read.
+
+    The file is opened when the first of them is asked for.
+    """
+
+    def __init__(self, name: str, open: Callable[[], Opened]) -> None:
+        self.name = name
+        self._open = open
+        self._opened: Opened | None = None
+        self._sentences = self._read()
+
+    @property
+    def format(self) -> CorpusFormat:
+        """The format that was recognised.
+
+        Raises:
+            DataError: the corpus cannot be read, or fits no format.
+        """
+        return self._now().format
+
+    @property
+    def notes(self) -> list[str]:
+        """What was repaired or left out so far, a line for each kind."""
+        return self._now().notes.lines()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Sentence:
+        return next(self._sentences)
+
+    def _now(self) -> Opened:
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
+    def _read(self) -> Iterator[Sentence]:
+        empty = True
+        for item in self._now().items:
+            empty = False
+            yield item.sentence
+        if empty:
+            left_out = "; ".join(self.notes)
+            raise DataError(
+                f"{self.name}: expected at least one sentence, got none{f' ({left_out})' if left_out else ''}; "
+                f"check the file"
+            )
 
 
 def read_corpus(
     path: str | Path,
     *,
-    format: Format = "auto",
+    format: str = "auto",
     language: str | None = None,
     scheme: Scheme | Literal["auto"] = "auto",
-) -> Iterator[Sentence]:
+) -> Corpus:
     """Stream the sentences of a corpus.
 
     Args:
-        path: a file (``.tsv``, ``.conll``, ``.jsonl``, ``.txt``, each also as ``.gz`` or ``.xz``); a WikiANN
+        path: a file or folder in one of the formats of ``docs/corpora.md``, files also as ``.gz`` or ``.xz``; a WikiANN
             archive with its split, ``de.tar.gz?split=train``; or a data set of the Hugging Face hub,
             ``hf://unimelb-nlp/wikiann/de?split=train``.
-        format: ``auto`` decides by suffix, then by the first line.
+        format: the name of a format; ``auto`` recognises it by the content.
         language: language of sentences without one; it decides whether tokens are joined by spaces.
         scheme: ``auto`` accepts IOB2, IOB1 and BIOES; a named scheme accepts only its own letters.
 
-    Yields:
-        Sentences with unique, reproducible ids; those without an id get ``{language}-{file}-{number}``.
+    Returns:
+        An iterator of sentences with unique, reproducible ids; those without an id get ``{language}-{file}-{number}``.
+        Its ``format`` is the format, its ``notes`` say what was repaired or left out.
 
     Raises:
-        DataError: a source that cannot be read or has no sentence; names file and line.
+        DataError: while reading, a source that cannot be read or has no sentence; names file and line.
         InputError: an unknown format or scheme, or an invalid language identifier.
-        MissingExtraError: a hub data set, and the package ``datasets`` is not installed.
+        MissingExtraError: a package that the source needs is not installed.
     """
     if scheme != "auto" and scheme not in SCHEMES:
         raise InputError(f"expected a tag scheme out of auto, {', '.join(SCHEMES)}, got {scheme!r}")
     if language is not None:
         check_language(language)
-    if isinstance(path, str) and path.startswith("hf://"):
-        name, configuration, split = _hub_parts(path)
-        return read_hub(name, configuration, split, language=language)
-    opened = open_corpus(path, format=format, language=language)
-    return _not_empty(_sentences(opened, language, None if scheme == "auto" else scheme), str(path))
+    _check_format(format)
+    reading = Reading(language, None if scheme == "auto" else scheme)
+    if _is_hub(path):
+        opened = _open_hub(str(path), reading)
+        return Corpus(str(path), lambda: opened)
+    return Corpus(str(path), lambda: _open(path, format, reading))
 
 
 def open_corpus(
-    path: str | Path, *, format: Format = "auto", language: str | None = None, report: Report = fail
+    path: str | Path,
+    *,
+    format: str = "auto",
+    language: str | None = None,
+    scheme: Scheme | None = None,
+    report: Report = fail,
+    check_tags: bool = False,
 ) -> Opened:
-    """Open a corpus file or an archive member and detect its format; the file is read lazily.
-
-    Raises:
-        DataError: a source that cannot be read.
-        InputError: an unknown format.
-    """
-    if format not in _FORMATS:
-        raise InputError(f"expected a format out of {', '.join(_FORMATS)}, got {format!r}")
-    file, split = _file_and_split(path)
-    name = plain_name(file)
-    if file.name.lower().endswith(_ARCHIVES):
-        lines = iter_member_lines(file, _member_names(file, split), report)
-        return Opened(lines, "conll" if format == "auto" else format, _stem(split, language))
-    if split:
-        raise DataError(f"{file}: expected a .tar.gz archive before '?split=', got another file; remove the split")
-    lines = iter_lines(file, report)
-    if format == "auto":
-        format = _BY_SUFFIX.get(Path(name).suffix.lower(), "auto")
-    if format == "auto":
-        format, lines = _sniff(lines)
-    return Opened(lines, format, _stem(Path(name).stem, language))
-
-
-def find_splits(root: str | Path, languages: Sequence[str] | None = None) -> dict[str, dict[str, Path]]:
-    """Find ``root/{language}/{train,validation,dev,test}.{tsv,jsonl,conll,txt}``, also ``.gz`` and ``.xz``.
+    """Open a corpus and recognise its format; the rest is read with its items.
 
     Args:
-        root: the folder of the corpus.
-        languages: languages to find; by default all, sorted.
-
-    Returns:
-        Files by language and split (``train``, ``validation``, ``test``). ``dev`` counts as ``validation``.
+        path: as for ``read_corpus``.
+        format: as for ``read_corpus``.
+        language: as for ``read_corpus``.
+        scheme: as for ``read_corpus``; None detects it.
+        report: called with the error of a part that cannot be read; if it returns, that part is skipped.
+        check_tags: whether to collect tags that violate the scheme.
 
     Raises:
-        DataError: no such folder or language, two files for one split, a link to outside ``root``.
-        LanguageError: a requested language is not a valid identifier.
+        DataError: a source that cannot be read, or fits no format.
+        InputError: an unknown format.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"{root}: expected a folder with one folder per language, found none; check the path")
-    if languages is None:
-        names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and _is_language(entry.name))
-    else:
-        names = [check_language(language) for language in languages]
-    found: dict[str, dict[str, Path]] = {}
-    for name in names:
-        splits = _splits_of(root / name, root.resolve())
-        if splits:
-            found[name] = splits
-        elif languages is not None:
-            raise DataError(f"{root / name}: expected files such as train.tsv, found none; check the language")
-    if not found:
-        raise DataError(f"{root}: expected folders such as de/ with train.tsv, found none; check the path")
+    _check_format(format)
+    reading = Reading(language, scheme, report=report, check_tags=check_tags)
+    return _open_hub(str(path), reading) if _is_hub(path) else _open(path, format, reading)
+
+
+def write_corpus(
+    sentences: Iterable[Sentence], target: str | Path | IO[str], *, format: str = "auto", scheme: Scheme = "iob2"
+) -> int:
+    """Write sentences in one of the formats.
+
+    Args:
+        sentences: the sentences; they are streamed.
+        target: the file, or for BRAT the folder; replaced when everything is written.
+        format: the name of a format; ``auto`` takes it from the ending of the file.
+        scheme: the scheme of tags, in formats of tokens.
+
+    Returns:
+        The number of sentences written.
+
+    Raises:
+        DataError: a sentence that the format cannot hold; a file that cannot be written.
+        InputError: an ending that stands for no format, an unknown format.
+    """
+    where = Path(target) if isinstance(target, str) else target
+    return format_to_write(where, format).write(sentences, where, scheme)
+
+
+def format_to_write(target: Path | IO[str], format: str = "auto") -> CorpusFormat:
+    """The format of that name, or the one that the ending of the target stands for.
+
+    Raises:
+        InputError: as for ``write_corpus``.
+    """
+    if format != "auto":
+        return by_name(format)
+    found = by_ending(target) if isinstance(target, Path) and plain_name(target) == target.name else None
+    if found is None:
+        shown = target.name if isinstance(target, Path) else "a stream"
+        raise InputError(
+            f"expected a file ending that stands for a format, got {shown[:80]!r}; name the format, one of "
+            f"{', '.join(names()[:-1])}"
+        )
     return found
 
 
-def splits_in(folder: str | Path) -> dict[str, Path]:
-    """The splits in ``folder`` itself, which may have any name; otherwise as ``find_splits``.
-
-    Raises:
-        DataError: two files for one split, a link to outside the folder's parent.
-    """
-    folder = Path(folder).resolve()
-    return _splits_of(folder, folder.parent)
+def _check_format(format: str) -> None:
+    if format != "auto":
+        by_name(format)
 
 
-def _splits_of(folder: Path, root: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    splits: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        plain = Path(plain_name(file))
-        split = next((split for split, names in _SPLITS.items() if plain.stem in names), None)
-        if split is None or plain.suffix not in _SUFFIXES or not file.is_file():
-            continue
-        if not file.resolve().is_relative_to(root):
-            raise DataError(f"{file}: expected a file inside {root}, got a link to outside it; copy the file")
-        if split in splits:
-            raise DataError(f"{folder}: expected one file for {split}, got {splits[split].name} and {file.name}")
-        splits[split] = file
-    return {split: splits[split] for split in _SPLITS if split in splits}
+def _open(path: str | Path, format: str, reading: Reading) -> Opened:
+    source, stem = _source(path)
+    chosen = recognise(source) if format == "auto" else by_name(format)
+    reading.stem = stem if reading.language in (None, stem) else f"{reading.language}-{stem}"
+    return Opened(chosen, chosen.read(source, reading), reading)
 
 
-def _is_language(name: str) -> bool:
-    try:
-        check_language(name)
-    except LanguageError:
-        return False
-    return True
-
-
-def _sentences(opened: Opened, language: str | None, scheme: Scheme | None) -> Iterator[Sentence]:
-    if opened.format == "jsonl":
-        return (sentence for _, sentence in read_jsonl(opened.lines, stem=opened.stem, language=language))
-    if opened.format == "text":
-        return (
-            Sentence(line.text, (), language, f"{opened.stem}-{line.number}")
-            for line in opened.lines
-            if line.text.strip()
+def _source(path: str | Path) -> tuple[Source, str]:
+    """The source and the beginning of its ids."""
+    file, split = _file_and_split(path)
+    if file.name.lower().endswith(_ARCHIVES):
+        return Source(file, members=_member_names(file, split)), split
+    if split and not file.is_dir():
+        raise DataError(
+            f"{file}: expected a .tar.gz archive or a folder before '?split=', got another file; remove the split"
         )
-    return (
-        to_sentence(tagged, style, language=language, identifier=f"{opened.stem}-{number}")
-        for number, (tagged, style) in enumerate(
-            with_style(read_tagged(opened.lines), language=language, scheme=scheme), 1
-        )
-    )
-
-
-def _not_empty(sentences: Iterator[Sentence], name: str) -> Iterator[Sentence]:
-    first = next(sentences, None)
-    if first is None:
-        raise DataError(f"{name}: expected at least one sentence, got none; check the file")
-    yield first
-    yield from sentences
-
-
-def _sniff(lines: Iterator[Line]) -> tuple[Format, Iterator[Line]]:
-    head: list[Line] = []
-    for line in lines:
-        head.append(line)
-        if line.text.strip():
-            break
-    first = head[-1].text.lstrip() if head else ""
-    if first.startswith("{"):
-        found: Format = "jsonl"
-    elif "\t" in first or first.startswith("-DOCSTART-") or looks_like_conll(first):
-        found = "conll"
-    else:
-        found = "text"
-    return found, chain(head, lines)
-
-
-def _stem(name: str, language: str | None) -> str:
-    return name if language in (None, name) else f"{language}-{name}"
+    stem = file.resolve().name if file.is_dir() else Path(plain_name(file)).stem
+    return Source(file, split=split), split or stem
 
 
 def _file_and_split(path: str | Path) -> tuple[Path, str]:
@@ -234,14 +232,24 @@ def _file_and_split(path: str | Path) -> tuple[Path, str]:
 
 
 def _member_names(archive: Path, split: str) -> frozenset[str]:
-    if split in _SPLITS:
-        return frozenset(_SPLITS[split])
-    if split in chain.from_iterable(_SPLITS.values()):
+    if split in SPLITS:
+        return frozenset(SPLITS[split])
+    if split in chain.from_iterable(SPLITS.values()):
         return frozenset((split,))
     raise DataError(
         f"{archive}: expected the split of the archive, as in {archive.name}?split=train "
         f"(train, validation or test), got {split[:40] or 'none'}"
     )
+
+
+def _is_hub(path: str | Path) -> bool:
+    return isinstance(path, str) and path.startswith("hf://")
+
+
+def _open_hub(spec: str, reading: Reading) -> Opened:
+    name, configuration, split = _hub_parts(spec)
+    sentences = read_hub(name, configuration, split, language=reading.language)
+    return Opened(by_name("datasets"), (Item(each, spec) for each in sentences), reading)
 
 
 def _hub_parts(spec: str) -> tuple[str, str | None, str]:

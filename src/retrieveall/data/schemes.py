@@ -1,4 +1,4 @@
-"""Converts tag sequences in IOB2, IOB1 and BIOES (or the letters of BILOU) to spans and back.
+"""Converts tag sequences in IOB2, IOB1 and BIOES (or the letters of BILOU and BMES) to spans and back.
 
 A span is ``(start, end, label)`` in words, end exclusive. Ill-formed sequences are decoded as by ``conlleval`` and
 seqeval's default mode: a tag that continues no span starts a new one.
@@ -33,13 +33,13 @@ _PREFIXES: dict[Scheme, frozenset[str]] = {
     "iob1": frozenset("OBI"),
     "bioes": frozenset("OBIES"),
 }
-_TAG = re.compile(r"([BIESLU])-([^\s\x00-\x1f\x7f\ud800-\udfff/\\]{1,64})")
-_BILOU = {"L": "E", "U": "S"}
+_TAG = re.compile(r"([BIESLUM])-([^\s\x00-\x1f\x7f\ud800-\udfff/\\]{1,64})")
+_OTHER_LETTERS = {"L": "E", "U": "S", "M": "I"}
 
 
 @lru_cache(maxsize=4096)
 def split_tag(tag: str) -> tuple[str, str]:
-    """Split a tag into prefix and label; BILOU's ``L`` and ``U`` become ``E`` and ``S``.
+    """Split a tag into prefix and label; BILOU's ``L`` and ``U`` become ``E`` and ``S``, BMES's ``M`` becomes ``I``.
 
     Raises:
         InputError: for anything but ``O`` and ``<prefix>-<label>``.
@@ -49,7 +49,7 @@ def split_tag(tag: str) -> tuple[str, str]:
     match = _TAG.fullmatch(tag)
     if match is None or match[2] == "O":
         raise InputError(f"expected a tag such as 'O', 'B-PER' or 'I-PER', got {tag[:80]!r}; correct the tag")
-    return _BILOU.get(match[1], match[1]), match[2]
+    return _OTHER_LETTERS.get(match[1], match[1]), match[2]
 
 
 def _split(tags: Iterable[str], scheme: Scheme) -> list[tuple[str, str]]:

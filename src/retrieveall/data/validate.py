@@ -13,12 +13,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
-from retrieveall.data.conll import read_tagged, to_sentence, with_style
-from retrieveall.data.jsonl import read_jsonl
-from retrieveall.data.readers import Format, open_corpus
-from retrieveall.data.schemes import Scheme, ill_formed
+from retrieveall.data.formats import Item
+from retrieveall.data.readers import open_corpus
+from retrieveall.data.schemes import Scheme
 from retrieveall.data.segmentation import segment_around
-from retrieveall.errors import DataError, InputError
+from retrieveall.errors import DataError
 from retrieveall.types import Sentence
 
 __all__ = ["CorpusReport", "Problem", "SplitReport", "validate"]
@@ -49,7 +48,10 @@ class Problem:
 
 @dataclass(slots=True)
 class SplitReport:
-    """One file. ``entities``: counts per label; ``findings``: counts per kind of problem, listed or not."""
+    """One file. ``entities``: counts per label; ``findings``: counts per kind of problem, listed or not.
+
+    ``format`` is how it was read; ``notes`` is what was repaired or left out, a line for each kind.
+    """
 
     name: str
     path: str
@@ -58,6 +60,8 @@ class SplitReport:
     entities: dict[str, int] = field(default_factory=dict)
     entity_free: int = 0
     scheme: Scheme | None = None
+    format: str = ""
+    notes: tuple[str, ...] = ()
     findings: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -94,7 +98,7 @@ def validate(
     paths: Mapping[str, str | Path],
     *,
     labels: Collection[str] | None = None,
-    format: Format = "auto",
+    format: str = "auto",
     language: str | None = None,
     scheme: Scheme | Literal["auto"] = "auto",
 ) -> CorpusReport:
@@ -138,44 +142,34 @@ class _Check:
         self._ids: set[bytes] = set()
         self._labels = labels
 
-    def run(self, path: str | Path, format: Format, language: str | None, scheme: Scheme | None) -> None:
+    def run(self, path: str | Path, format: str, language: str | None, scheme: Scheme | None) -> None:
         try:
-            for where, sentence in self._sentences(path, format, language, scheme):
-                self._count(where, sentence)
+            for item in self._items(path, format, language, scheme):
+                self._count(item.where, item.sentence)
         except DataError as error:
             self._unreadable(error)
         if not self.report.sentences and not self.problems:
             self._found("unreadable", self.report.path, "expected at least one sentence, got none; check the file")
+        if self.report.sentences and not self.report.entities:
+            self._found(
+                "no entity",
+                self.report.path,
+                f"no entity in {self.report.sentences:,} sentences, read as {self.report.format}",
+            )
 
-    def _sentences(
-        self, path: str | Path, format: Format, language: str | None, scheme: Scheme | None
-    ) -> Iterator[tuple[str, Sentence]]:
-        opened = open_corpus(path, format=format, language=language, report=self._unreadable)
-        if opened.format == "jsonl":
-            for line, sentence in read_jsonl(
-                opened.lines, stem=opened.stem, language=language, report=self._unreadable
-            ):
-                self._check_id(line.where, sentence.id)
-                yield line.where, sentence
-            return
-        if opened.format == "text":
-            for line in opened.lines:
-                if line.text.strip():
-                    yield line.where, Sentence(line.text, (), language)
-            return
-        for tagged, style in with_style(read_tagged(opened.lines, self._unreadable), language=language, scheme=scheme):
-            self.report.scheme = style.scheme
-            try:
-                sentence = to_sentence(tagged, style, language=language, identifier="")
-                broken = ill_formed(tagged.tags, style.scheme)
-            except (DataError, InputError) as error:
-                where = f"{tagged.file}:{tagged.lines[0]}"
-                self._found("unreadable", where, str(error).removeprefix(f"{where}: "))
-                continue
-            for i in broken:
-                message = f"the tag {tagged.tags[i]!r} violates the scheme {style.scheme}"
-                self._found("ill-formed tag", f"{tagged.file}:{tagged.lines[i]}", message)
-            yield f"{tagged.file}:{tagged.lines[0]}", sentence
+    def _items(self, path: str | Path, format: str, language: str | None, scheme: Scheme | None) -> Iterator[Item]:
+        opened = open_corpus(
+            path, format=format, language=language, scheme=scheme, report=self._unreadable, check_tags=True
+        )
+        self.report.format = opened.format.title
+        for item in opened.items:
+            self.report.scheme = opened.scheme
+            for where, tag in item.ill_formed:
+                self._found("ill-formed tag", where, f"the tag {tag!r} violates the scheme {opened.scheme}")
+            if item.named:
+                self._check_id(item.where, item.sentence.id)
+            yield item
+        self.report.notes = tuple(opened.notes.lines())
 
     def _count(self, where: str, sentence: Sentence) -> None:
         report = self.report

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from retrieveall.data import check_labels
+from retrieveall.errors import InputError
 from retrieveall.types import Sentence
 
 __all__ = ["LanguageData", "Progress", "check_data", "describe", "digest", "in_language"]
@@ -38,12 +39,17 @@ def in_language(sentences: Iterable[Sentence], language: str) -> list[Sentence]:
 
 
 def check_data(data: Mapping[str, LanguageData], labels: Sequence[str]) -> None:
-    """Refuse labels that the model does not have.
+    """Refuse sentences without any entity, and labels that the model does not have.
 
     Raises:
-        InputError: names the label and the sentence.
+        InputError: names the language, or the label and the sentence.
     """
     for language, own in sorted(data.items()):
+        if not any(sentence.entities for sentence in own.train):
+            raise InputError(
+                f"expected {language} training sentences with entities, got {len(own.train):,} sentences without any; "
+                f"check how the file was read with retrieveall validate"
+            )
         check_labels((*own.train, *own.validation), labels, language, "relabel it, or train a model with that label")
 
 
