@@ -36,6 +36,7 @@ class Model(Protocol):
         texts: Sequence[str],
         *,
         language: Sequence[str | None],
+        threshold: float | None = None,
         levels: Collection[Level] = LEVELS,
         keep_prompts: bool = False,
     ) -> list[Prediction]: ...
