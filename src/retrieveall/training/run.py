@@ -104,6 +104,7 @@ def train(
     device: str | None = None,
     progress: Progress | None = None,
     show_bar: bool = True,
+    knowledge: KnowledgeBase | None = None,
 ) -> dict[str, float]:
     """Train one adapter for each language of ``data`` and put them into the model folder.
 
@@ -111,6 +112,9 @@ def train(
     are not touched. Stopped at any moment and called again with the same arguments, it goes on from the last
     checkpoint in ``run_folder`` and ends with the same weights. Under ``accelerate launch`` or ``torchrun`` all
     processes call this alike; the first one writes.
+
+    Args:
+        knowledge: retrieve from this base and not from the folder's own, for experiments.
 
     Returns:
         The validation F1 of each language, 0 to 1, with the gold language.
@@ -121,7 +125,7 @@ def train(
         DataError: ``run_folder`` belongs to a run with other settings, data, knowledge or another backbone.
     """
     model = ModelFolder.open(folder)
-    training = Training(model, model.knowledge(), data, config, run_folder, device)
+    training = Training(model, knowledge or model.knowledge(), data, config, run_folder, device)
     fitted = training.fit(progress, show_bar)
     training.commit(lambda transaction: fitted.save(transaction.replace_folder))
     return dict(fitted.scores)
