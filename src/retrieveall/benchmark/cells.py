@@ -14,9 +14,10 @@ from typing import Any
 from retrieveall.benchmark.corpora import Corpus
 from retrieveall.benchmark.settings import BenchmarkConfig, Method, RetrieveAllMethod
 from retrieveall.config import BackboneConfig, LabelConfig
+from retrieveall.errors import ConfigError
 from retrieveall.storage import sha256_file
 
-__all__ = ["Cell", "backbone_fingerprint", "cells_of"]
+__all__ = ["Cell", "backbone_fingerprint", "cells_of", "slug"]
 
 _FORMAT = 1  # of results, and of how methods run
 _ELSEWHERE = frozenset({"backbone", "dtype", "environment"})  # in the key by what they hold, or not at all
@@ -42,7 +43,7 @@ class Cell:
     @property
     def folder(self) -> str:
         """Name of the cell's folder: readable, and unique by its key."""
-        name = re.sub(r"[^A-Za-z0-9]+", "-", self.method.name).strip("-")[:40] or "method"
+        name = slug(self.method.name)
         languages = "-".join(self.languages) if len(self.languages) <= 3 else f"{len(self.languages)}-languages"
         return f"{name}.{languages}.{max(self.sizes.values())}.s{self.seed}.{self.key[:12]}"
 
@@ -51,6 +52,11 @@ class Cell:
         sizes = sorted(set(self.sizes.values()))
         shown = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
         return f"{self.method.name}, {' '.join(self.languages)}, {shown} sentences, seed {self.seed}"
+
+
+def slug(name: str) -> str:
+    """The name of a method as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "method"
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def cells_of(config: BenchmarkConfig, corpora: Mapping[str, Corpus], labels: Seq
     """The cells of a benchmark, each once, in the order of the methods.
 
     Raises:
-        ConfigError: a method without a backbone that needs one; wrong training settings.
+        ConfigError: wrong training settings.
     """
     found: dict[str, Cell] = {}
     digests = _Digests(corpora)
@@ -115,7 +121,7 @@ def _cell(
     corpora: _Digests,
     labels: Sequence[LabelConfig],
 ) -> Cell:
-    backbone = config.backbone_of(method)
+    backbone = _backbone(config, method)
     trained = hasattr(method, "training_config")
     if trained:
         method.training_config(config.common_training(method), seed)  # type: ignore[union-attr]  # to fail here
@@ -139,6 +145,14 @@ def _cell(
         _hash({**common, "method": settings, "data": digests}),
         _hash({**common, "method": identity, "data": train}),
     )
+
+
+def _backbone(config: BenchmarkConfig, method: Method) -> BackboneConfig | None:
+    """None also where it is missing: the cell says so when it runs, and the other methods are not held up."""
+    try:
+        return config.backbone_of(method)
+    except ConfigError:
+        return None
 
 
 class _Digests:

@@ -80,7 +80,7 @@ def labels_of(data: DataSettings, corpora: Sequence[Corpus]) -> tuple[LabelConfi
 
 
 def _read(data: DataSettings, language: str, sizes: Sequence[int]) -> Corpus:
-    sources = _sources(data.path, language)
+    sources = _renamed(_sources(data.path, language), data.test_split)
     missing = [split for split in ("train", "test") if split not in sources]
     if missing:
         raise DataError(f"{data.path}: expected a {missing[0]} split of {language!r}, found none; check data.path")
@@ -97,6 +97,13 @@ def _sources(path: str, language: str) -> dict[str, str | Path]:
     if path.startswith("hf://"):
         return {split: f"{path.rstrip('/')}/{language}?split={split}" for split in SPLITS}
     return dict(find_splits(path, [language])[language])
+
+
+def _renamed(sources: dict[str, str | Path], test: str) -> dict[str, str | Path]:
+    """The sources with the split ``test`` in the place of the test split."""
+    if test == "test":
+        return sources
+    return {"train": sources["train"], "test": sources[test]} if {"train", test} <= sources.keys() else {}
 
 
 def _is_tagged(source: str | Path) -> bool:

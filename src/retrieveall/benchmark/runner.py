@@ -24,9 +24,9 @@ from retrieveall.evaluation.speed import THREAD_VARIABLES
 from retrieveall.storage import write_atomic
 from retrieveall.storage.lock import lock_folder
 
-__all__ = ["CELLS", "CONFIG", "Outcome", "Say", "run_benchmark"]
+__all__ = ["CELLS", "CONFIG", "PLAN", "Outcome", "Say", "run_benchmark"]
 
-CELLS, MODELS, CONFIG, LOG = "cells", "models", "benchmark.yaml", "log.txt"
+CELLS, MODELS, CONFIG, PLAN, LOG = "cells", "models", "benchmark.yaml", "plan.json", "log.txt"
 _PAUSE = 0.1
 
 Say = Callable[[str], None]
@@ -58,7 +58,7 @@ def run_benchmark(config: BenchmarkConfig, out: Path, *, jobs: int = 1, say: Say
         cells = cells_of(config, corpora, labels)
         write_atomic(out / CONFIG, dump_yaml(config).encode())
         plan = {"cells": [cell.folder for cell in cells]}
-        write_atomic(out / "plan.json", json.dumps(plan, indent=1).encode())
+        write_atomic(out / PLAN, json.dumps(plan, indent=1).encode())
         del corpora
         return _Run(config, out, labels, jobs, say).run(cells)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
@@ -16,7 +17,6 @@ __all__ = [
     "BenchmarkConfig",
     "CrfMethod",
     "DataSettings",
-    "GlinerMethod",
     "Levels",
     "Method",
     "PromptNerMethod",
@@ -51,6 +51,9 @@ class DataSettings(_Strict):
     validation: int | None = Field(default=500, ge=0)
     test: int | None = Field(default=None, ge=1)
     labels: dict[str, str] = Field(default_factory=dict, description="label names with definitions; empty: those found")
+    test_split: Literal["test", "validation"] = Field(
+        default="test", description="'validation', for a corpus without test labels: no sentences are left to validate"
+    )
     seed: int = 13
 
     @field_validator("languages")
@@ -86,7 +89,7 @@ class _Method(_Strict):
     name: str = Field(min_length=1, max_length=80)
     seeds: tuple[int, ...] | None = Field(default=None, description="instead of those of the benchmark")
     languages: tuple[str, ...] | None = Field(default=None, description="run on these only")
-    backbone: str | None = Field(default=None, description="instead of that of the benchmark")
+    backbone: str | None = Field(default=None, description="a name of ``backbones``, a folder or a hub id")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(default=None, description="likewise")
 
     @property
@@ -203,37 +206,19 @@ class CrfMethod(_Method):
         return False
 
 
-class _Peer(_Method):
-    """Another library, in an environment of its own made by ``python -m retrieveall.benchmark.peers``."""
+class SpacyMethod(_Method):
+    """spaCy's entity recogniser, trained from scratch for each language on the words of this project.
 
+    ``environment``: a venv made by ``python -m retrieveall.benchmark.peers``.
+    """
+
+    kind: Literal["spacy"]
     environment: Path
+    epochs: int = Field(default=20, ge=1)
 
     @property
     def needs_backbone(self) -> bool:
         return False
-
-
-class SpacyMethod(_Peer):
-    """spaCy's entity recogniser, trained from scratch for each language on the words of this project."""
-
-    kind: Literal["spacy"]
-    epochs: int = Field(default=20, ge=1)
-
-
-class GlinerMethod(_Peer):
-    """GLiNER, fine-tuned on all languages from the weights in ``backbone``."""
-
-    kind: Literal["gliner"]
-    steps: int = Field(default=1000, ge=0, description="0: as it is, without tuning")
-    learning_rate: float = Field(default=1e-5, gt=0)
-
-    @property
-    def joint(self) -> bool:
-        return True
-
-    @property
-    def needs_backbone(self) -> bool:
-        return True
 
 
 Method: TypeAlias = Annotated[
@@ -242,8 +227,7 @@ Method: TypeAlias = Annotated[
     | UnmaskedLmMethod
     | PromptNerMethod
     | CrfMethod
-    | SpacyMethod
-    | GlinerMethod,
+    | SpacyMethod,
     Field(discriminator="kind"),
 ]
 
@@ -260,6 +244,7 @@ class BenchmarkConfig(_Strict):
     data: DataSettings
     preset: str | None = Field(default=None, description="a backbone's name, such as qwen2.5-7b, for its settings")
     backbone: str | None = Field(default=None, description="a folder or a hub id; null: that of the preset")
+    backbones: dict[str, str | None] = Field(default_factory=dict, description="further ones, by name")
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     seeds: tuple[int, ...] = Field(default=(13,), min_length=1)
@@ -304,9 +289,11 @@ class BenchmarkConfig(_Strict):
             return None
         preset = self._preset()
         given = {} if preset is None else dict(preset.model.get("backbone", {}))
-        path = method.backbone or self.backbone or given.get("path")
+        name = method.backbone
+        path = self.backbones.get(name, name) if name else self.backbone or given.get("path")
         if path is None:
-            raise ConfigError(f"{method.name}: expected a backbone, got none; give one with --set backbone=DIR_OR_HUB_ID")
+            key = f"backbones.{name}" if name else "backbone"
+            raise ConfigError(f"{method.name}: expected a backbone, got none; give one with --set {key}=DIR_OR_HUB_ID")
         if Path(path).is_dir():
             path = str(Path(path).resolve())
         own = {"path": path, "revision": None if method.backbone else self.revision}
@@ -329,6 +316,7 @@ class BenchmarkConfig(_Strict):
         return None if self.preset is None else _find_preset(self.preset)
 
 
+@cache  # parsed once, and not for each cell
 def _find_preset(name: str) -> Preset:
     found = find_preset(name)
     if found is None:

@@ -75,7 +75,10 @@ def run_cell(config: BenchmarkConfig, folder: Path, *, device: str | None = None
     runner = make_runner(job)
     training = _train(runner, job.folder)
     runner.open()
-    predicting, found = _predict(runner, corpora)
+    try:
+        predicting, found = _predict(runner, corpora)
+    finally:
+        runner.close()
     rows = {language: rows_of(corpora[language], own) for language, own in found.items()}
     write_atomic(folder / PREDICTIONS, _dump_rows(rows))
     sentences = sum(map(len, rows.values()))
@@ -96,7 +99,7 @@ def run_cell(config: BenchmarkConfig, folder: Path, *, device: str | None = None
             "predicting_seconds": round(predicting, 2),
             "sentences": sentences,
             "sentences_per_second": round(sentences / predicting, 2) if predicting else None,
-            "peak_memory_mb": max(filter(None, [peak_memory(), training["peak_memory_mb"]]), default=None),
+            "peak_memory_mb": _largest(peak_memory(), training["peak_memory_mb"], runner.memory_mb),
             "gpu_memory_mb": _gpu_memory(),
             "trained_mb": round(runner.trained_bytes() / 1e6, 3),
         },
@@ -249,6 +252,10 @@ def _named(backbone: dict[str, Any]) -> dict[str, Any]:
     """Without the directories of a local backbone."""
     path = Path(backbone["path"])
     return backbone | {"path": path.name if path.is_absolute() else backbone["path"]}
+
+
+def _largest(*values: float | None) -> float | None:
+    return max(filter(None, values), default=None)
 
 
 def _gpu_memory() -> float | None:

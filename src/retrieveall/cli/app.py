@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from retrieveall.cli.add_language import add_language
 from retrieveall.cli.adopt import adopt
+from retrieveall.cli.benchmark import benchmark
 from retrieveall.cli.evaluate import evaluate
 from retrieveall.cli.extract import extract
 from retrieveall.cli.guard import close_quietly, guard
@@ -50,6 +51,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "remove-language": remove_language,
     "index": index,
     "evaluate": evaluate,
+    "benchmark": benchmark,
     "validate": validate,
     "info": info,
     "plan": plan,

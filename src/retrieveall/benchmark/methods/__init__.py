@@ -15,7 +15,6 @@ _RUNNERS = {
     "promptner": "promptner:PromptNerRunner",
     "crf": "crf:CrfRunner",
     "spacy": "peer:PeerRunner",
-    "gliner": "peer:PeerRunner",
 }
 
 

@@ -12,7 +12,7 @@ from retrieveall.config import BackboneConfig, LabelConfig, TrainingConfig
 from retrieveall.errors import ConfigError
 from retrieveall.types import Entity, Sentence, Word
 
-__all__ = ["Found", "Job", "Runner", "folder_bytes", "repeated", "to_entities"]
+__all__ = ["Found", "InProcess", "Job", "Runner", "folder_bytes", "repeated", "to_entities"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,24 @@ class Runner(Protocol):
     def trained_bytes(self) -> int:
         """Size of what was trained, beside the backbone where that is frozen."""
         ...
+
+    @property
+    def memory_mb(self) -> float:
+        """Peak memory of another process that does the work; 0 where there is none."""
+        ...
+
+    def close(self) -> None:
+        """Release processes; nothing is predicted afterwards."""
+        ...
+
+
+class InProcess:
+    """What runners have in common that work in this process."""
+
+    memory_mb = 0.0
+
+    def close(self) -> None:
+        """Nothing to release."""
 
 
 def repeated(sentences: Sequence[Sentence], at_least: int) -> list[Sentence]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from retrieveall.benchmark.methods.base import Found, Job, repeated, to_entities
+from retrieveall.benchmark.methods.base import Found, InProcess, Job, repeated, to_entities
 from retrieveall.config import ModelConfig, TaggingConfig, TrainingConfig
 from retrieveall.data import segment, spans_to_tags, tags_to_spans, to_word_spans
 from retrieveall.engines.local.backbone import ENCODERS, load_backbone
@@ -146,7 +146,7 @@ def collate(pieces: Sequence[Piece], pad: int) -> dict[str, Tensor]:
     return {"ids": ids, "segments": segments, "reads": torch.tensor(reads), "labels": torch.tensor(labels)}
 
 
-class ClassifierRunner:
+class ClassifierRunner(InProcess):
     """Trains and runs a ``WordTagger`` on the languages of a job, all with the same weights."""
 
     def __init__(self, job: Job) -> None:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from retrieveall.benchmark.methods.base import Found, Job, to_entities
+from retrieveall.benchmark.methods.base import Found, InProcess, Job, to_entities
 from retrieveall.data import segment, spans_to_tags, tags_to_spans, to_word_spans
 from retrieveall.errors import MissingExtraError
 from retrieveall.types import Sentence, Word
@@ -68,7 +68,7 @@ def _shape(form: str, *, collapse: bool = False) -> str:
     return "".join(shape)
 
 
-class CrfRunner:
+class CrfRunner(InProcess):
     """One CRF for each language of the job."""
 
     def __init__(self, job: Job) -> None:

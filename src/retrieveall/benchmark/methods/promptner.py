@@ -21,7 +21,7 @@ from typing import Any
 
 from retrieveall.answers import write_answer
 from retrieveall.answers.format import Mentions
-from retrieveall.benchmark.methods.base import Found, Job
+from retrieveall.benchmark.methods.base import Found, InProcess, Job
 from retrieveall.benchmark.settings import PromptNerMethod
 from retrieveall.config import GenerationConfig, ModelConfig, PromptConfig
 from retrieveall.decoders import Reading, complete_config, make_decoder
@@ -47,7 +47,7 @@ _NUMBER = re.compile(r"^\s*(?:\d+\s*[.):]|[-*•])\s*")
 _TRUE = re.compile(r"^(?:true|yes)\b", re.IGNORECASE)
 
 
-class PromptNerRunner:
+class PromptNerRunner(InProcess):
     """Prompts a causal language model that is not trained."""
 
     def __init__(self, job: Job) -> None:

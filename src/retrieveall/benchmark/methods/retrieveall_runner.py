@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from retrieveall.benchmark.methods.base import Found, Job, folder_bytes, repeated
+from retrieveall.benchmark.methods.base import Found, InProcess, Job, folder_bytes, repeated
 from retrieveall.benchmark.settings import Levels, RetrieveAllMethod
 from retrieveall.config import ModelConfig, PromptConfig, parse_config
 from retrieveall.engines import open_engine
@@ -25,7 +25,7 @@ SHARED = "all"
 """The adapter of all languages, where they share one."""
 
 
-class RetrieveAllRunner:
+class RetrieveAllRunner(InProcess):
     """Adapters over a frozen backbone, and knowledge in the prompt."""
 
     def __init__(self, job: Job) -> None:
