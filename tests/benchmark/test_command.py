@@ -87,9 +87,7 @@ def test_the_report_can_be_written_again(smoke: tuple[Path, list[str]]) -> None:
     assert (out / "report.md").read_bytes() == before
 
 
-def test_a_method_that_cannot_run_costs_no_other_one(
-    corpus_folder: Path, tmp_path: Path
-) -> None:
+def test_a_method_that_cannot_run_costs_no_other_one(corpus_folder: Path, tmp_path: Path) -> None:
     """The backbone is missing: its method is reported as such, the CRF has its figures."""
     config = tmp_path / "two.yaml"
     config.write_text(

@@ -79,7 +79,11 @@ def test_retrieveall_and_its_ablations_run(
 
 @pytest.mark.parametrize("weights", ["lora", "all"])
 def test_an_encoder_is_tuned(corpus_folder: Path, encoder_folder: Path, tmp_path: Path, weights: str) -> None:
-    method = {"kind": "token_classification", "weights": weights, "training": {"steps": 2 if weights == "lora" else 250, "learning_rate": 3e-3}}
+    method = {
+        "kind": "token_classification",
+        "weights": weights,
+        "training": {"steps": 2 if weights == "lora" else 250, "learning_rate": 3e-3},
+    }
     (result,) = run_all(benchmark_of(corpus_folder, encoder_folder, method), tmp_path)
     if weights == "all":  # a tiny random encoder learns these twelve sentences
         assert result["scores"]["de"]["f1"] > 0.5
@@ -87,7 +91,9 @@ def test_an_encoder_is_tuned(corpus_folder: Path, encoder_folder: Path, tmp_path
 
 @pytest.mark.parametrize("adapters", ["shared", "own"])
 def test_ls_unllama_is_trained(corpus_folder: Path, causal_folder: Path, tmp_path: Path, adapters: str) -> None:
-    results = run_all(benchmark_of(corpus_folder, causal_folder, {"kind": "unmasked_lm", "adapters": adapters}), tmp_path)
+    results = run_all(
+        benchmark_of(corpus_folder, causal_folder, {"kind": "unmasked_lm", "adapters": adapters}), tmp_path
+    )
     assert len(results) == (1 if adapters == "shared" else 2)
 
 

@@ -35,7 +35,10 @@ def _corpora(languages: tuple[str, ...], sentences: int = 5) -> dict[str, Corpus
     return {
         language: Corpus(
             language,
-            [Sentence(f"Ada {n} {language}", (Entity(0, 3, "PER", "Ada"),), language, str(n)) for n in range(sentences)],
+            [
+                Sentence(f"Ada {n} {language}", (Entity(0, 3, "PER", "Ada"),), language, str(n))
+                for n in range(sentences)
+            ],
             [],
             [Gold(Sentence("Ada", (Entity(0, 3, "PER", "Ada"),), language, "t"), (True,))],
         )

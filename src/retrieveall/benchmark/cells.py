@@ -73,9 +73,7 @@ def settings_of(config: BenchmarkConfig) -> list[Setting]:
     for languages in _sets(config):
         for size in (None, *config.sizes):
             small = config.small or config.data.languages
-            sizes = {
-                each: size if size is not None and each in small else config.data.size(each) for each in languages
-            }
+            sizes = {each: size if size is not None and each in small else config.data.size(each) for each in languages}
             setting = Setting(languages, sizes)
             if setting not in found:
                 found.append(setting)

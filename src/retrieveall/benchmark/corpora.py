@@ -1,4 +1,4 @@
-"""The sentences of a benchmark: drawn in a fixed order, with the gold entities that seqeval's strict mode would drop."""
+"""The sentences of a benchmark, drawn in a fixed order, and which gold entities seqeval's strict mode would drop."""
 
 from __future__ import annotations
 

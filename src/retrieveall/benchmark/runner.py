@@ -1,4 +1,4 @@
-"""Runs the cells of a benchmark, each in a process of its own, several at a time; says what is done and how long it takes.
+"""Runs the cells of a benchmark, each in a process of its own, several at a time, and says how long it will take.
 
 Cells that share a trained model run one after the other: the first trains it. A cell that fails costs no other one.
 """
@@ -76,9 +76,7 @@ class _Live:
 
 
 class _Run:
-    def __init__(
-        self, config: BenchmarkConfig, out: Path, labels: Sequence[LabelConfig], jobs: int, say: Say
-    ) -> None:
+    def __init__(self, config: BenchmarkConfig, out: Path, labels: Sequence[LabelConfig], jobs: int, say: Say) -> None:
         self._config, self._out, self._labels, self._jobs, self._say = config, out, labels, max(1, jobs), say
         self._seconds: dict[str, list[float]] = {}
         self._live: list[_Live] = []
@@ -129,7 +127,7 @@ class _Run:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(slot)
             )
-        self._say(f"[{self._done + len(self._live) + 1} of {self._total}] {cell.title}{self._left()}")
+        self._say(f"[{self._done + len(self._live) + 1} of {self._total}] {cell.title}")
         return _Live(cell, process, time.monotonic(), slot)
 
     def _environment(self, slot: int) -> Mapping[str, str]:
@@ -172,10 +170,10 @@ class _Run:
             seconds = cost["training_seconds"] + cost["predicting_seconds"]
         self._seconds.setdefault(cell.method.name, []).append(seconds)
 
-    def _left(self, waiting: Sequence[Cell] | None = None) -> str:
+    def _left(self, waiting: Sequence[Cell]) -> str:
         """An estimate of the time left, by the means of the methods so far."""
         known = [second for own in self._seconds.values() for second in own]
-        if waiting is None or not known:
+        if not known:
             return ""
         mean = sum(known) / len(known)
 

@@ -1,4 +1,4 @@
-"""The settings of a benchmark: data, backbone, seeds, and the methods to compare. Strict: an unknown key is an error."""
+"""The settings of a benchmark: data, backbone, seeds, and the methods to compare. An unknown key is an error."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class DataSettings(_Strict):
 
     path: str
     languages: tuple[str, ...] = Field(min_length=1)
-    train: int | None | dict[str, int | None] = None
+    train: int | dict[str, int | None] | None = None
     validation: int | None = Field(default=500, ge=0)
     test: int | None = Field(default=None, ge=1)
     labels: dict[str, str] = Field(default_factory=dict, description="label names with definitions; empty: those found")
@@ -222,12 +222,7 @@ class SpacyMethod(_Method):
 
 
 Method: TypeAlias = Annotated[
-    RetrieveAllMethod
-    | TokenClassificationMethod
-    | UnmaskedLmMethod
-    | PromptNerMethod
-    | CrfMethod
-    | SpacyMethod,
+    RetrieveAllMethod | TokenClassificationMethod | UnmaskedLmMethod | PromptNerMethod | CrfMethod | SpacyMethod,
     Field(discriminator="kind"),
 ]
 
@@ -320,7 +315,9 @@ class BenchmarkConfig(_Strict):
 def _find_preset(name: str) -> Preset:
     found = find_preset(name)
     if found is None:
-        raise ConfigError(f"preset: expected one of {', '.join(preset_names())} or a file of that form, got {name[:80]!r}")
+        raise ConfigError(
+            f"preset: expected one of {', '.join(preset_names())} or a file of that form, got {name[:80]!r}"
+        )
     return found
 
 

@@ -7,6 +7,7 @@ last, so a cell without one is not finished. Predictions hold offsets and no tex
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import threading
@@ -265,9 +266,23 @@ def _gpu_memory() -> float | None:
     return round(torch.cuda.max_memory_allocated() / 1e6, 1)
 
 
+def _end_with_parent(every: float = 2.0) -> None:
+    """End this process when the one that started it has gone: nothing else would stop a cell of a killed benchmark."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one cell; 1, and the reason in one line, if it failed."""
     config_path, folder = map(Path, sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        _end_with_parent()
     try:
         config = load_yaml(BenchmarkConfig, config_path)
         run_cell(config, folder)

@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from retrieveall.backbones import DecoderKind
     from retrieveall.config import TrainingConfig
 
-__all__ = ["Config", "Decoder", "DecoderName", "RunFolder", "Set", "kind_of", "read_model_settings", "read_training", "yaml_value"]
+__all__ = [
+    "Config",
+    "Decoder",
+    "DecoderName",
+    "RunFolder",
+    "Set",
+    "kind_of",
+    "read_model_settings",
+    "read_training",
+    "yaml_value",
+]
 
 
 class DecoderName(StrEnum):

@@ -98,8 +98,6 @@ def repeated(sentences: Sequence[Sentence], at_least: int) -> list[Sentence]:
     return list(sentences) * max(1, at_least // len(sentences))
 
 
-
-
 def to_entities(
     text: str, words: Sequence[Word], spans: Sequence[tuple[int, int, str]], probabilities: Sequence[float] = ()
 ) -> tuple[Entity, ...]:

@@ -31,7 +31,7 @@ def features(words: Sequence[Word]) -> list[list[str]]:
             else:
                 row.append(f"{offset}:none")
         for first, second in ((-1, 0), (0, 1)):
-            if 0 <= number + first and number + second < len(words):
+            if number + first >= 0 and number + second < len(words):
                 pair = words[number + first].text.casefold(), words[number + second].text.casefold()
                 row.append(f"{first}{second}:forms={pair[0]} {pair[1]}")
         found.append(row)

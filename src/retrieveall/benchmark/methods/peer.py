@@ -37,7 +37,9 @@ class PeerRunner:
 
     def fit(self) -> None:
         for language, corpus in self._job.corpora.items():
-            lines = [json.dumps(_given(segment(each.text), each.entities)) for each in corpus.train if each.text.strip()]
+            lines = [
+                json.dumps(_given(segment(each.text), each.entities)) for each in corpus.train if each.text.strip()
+            ]
             source = self._job.folder / f"{language}.jsonl"
             source.write_text("\n".join(lines), encoding="utf-8")
             settings = (str(self._job.method.epochs), str(self._job.seed))

@@ -145,11 +145,15 @@ class PromptNerRunner(InProcess):
     def _read_freely(self, windows: Sequence[Window], prompts: Sequence[Prompt]) -> list[Reading | Failure]:
         labels, most = self._job.label_names, self._method.max_answer_tokens
         requests = [
-            WriteRequest(encode_question(self._codec, prompt, window.words).ids, window.text, {}, labels, "as_is", most, False)
+            WriteRequest(
+                encode_question(self._codec, prompt, window.words).ids, window.text, {}, labels, "as_is", most, False
+            )
             for window, prompt in zip(windows, prompts, strict=True)
         ]
         return [
-            answer if isinstance(answer, Failure) else Reading(_kept(window, read_free(answer.answer, window.text, labels)))
+            answer
+            if isinstance(answer, Failure)
+            else Reading(_kept(window, read_free(answer.answer, window.text, labels)))
             for window, answer in zip(windows, self._engine.write(requests), strict=True)
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from retrieveall.errors import MissingExtraError
 from retrieveall.knowledge import KnowledgeBase
 from retrieveall.model_folder import ADAPTERS, KNOWLEDGE, SETTINGS, ModelFolder
 from retrieveall.pipeline import RetrieveAll
+from retrieveall.storage import recover
 from retrieveall.training import LanguageData
 from retrieveall.training.run import create_model, train
 from retrieveall.types import Knowledge, Neighbour, Sentence
@@ -36,7 +38,10 @@ class RetrieveAllRunner(InProcess):
 
     def fit(self) -> None:
         data, method = self._data(), self._method
+        if self._folder.is_dir():
+            recover(self._folder)
         if not (self._folder / SETTINGS).is_file():
+            shutil.rmtree(self._folder, ignore_errors=True)  # what a killed process left of it
             create_model(self._folder, self._config(), data)
         folder = self._open_folder()
         if folder.languages():
@@ -166,9 +171,7 @@ class RandomExamples(KnowledgeBase):
     def fingerprint(self) -> str:
         return f"random {super().fingerprint()}"
 
-    def _random(
-        self, text: str, nearest: Sequence[Neighbour], without: Sentence | None
-    ) -> tuple[Neighbour, ...]:
+    def _random(self, text: str, nearest: Sequence[Neighbour], without: Sentence | None) -> tuple[Neighbour, ...]:
         choose = random.Random(text)
         excluded: Mapping[str, Collection[int]] = self._duplicates(without)
         found = []

@@ -8,7 +8,7 @@ from typing import Any
 
 from retrieveall.benchmark.errors import confusion, reliability
 from retrieveall.benchmark.report.results import Results
-from retrieveall.benchmark.report.tables import cost_of, f1_values, growth_points, mean_f1, size_points
+from retrieveall.benchmark.report.tables import cost_of, f1_values, growth_points, is_complete, mean_f1, size_points
 from retrieveall.errors import MissingExtraError
 
 __all__ = ["draw_all"]
@@ -84,7 +84,8 @@ def _f1_by_language(plt: Any, results: Results) -> Any:
         values = [100 * sum(own) / len(own) if own else 0.0 for own in groups]
         lows = [value - 100 * min(own) if own else 0.0 for value, own in zip(values, groups, strict=True)]
         highs = [100 * max(own) - value if own else 0.0 for value, own in zip(values, groups, strict=True)]
-        values.append(100 * (mean_f1(results, method) or 0.0))
+        whole = mean_f1(results, method) if is_complete(results, method) else None
+        values.append(100 * (whole or 0.0))
         places = [place + (number - (len(methods) - 1) / 2) * width for place in range(len(languages))]
         axes.bar(places, values, width * 0.92, label=method, color=COLOURS[number % len(COLOURS)])
         if any(len(own) > 1 for own in groups):
@@ -139,6 +140,8 @@ def _growth(plt: Any, results: Results) -> Any:
 def _cost_against_f1(plt: Any, results: Results) -> Any:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     for number, method in enumerate(results.methods):
+        if not is_complete(results, method):
+            continue
         cost, f1 = cost_of(results, method), 100 * (mean_f1(results, method) or 0.0)
         style = _style(number) | {"linestyle": "none", "label": method}
         left.plot([max(cost["training_minutes"] or 0.0, 0.01)], [f1], **style)

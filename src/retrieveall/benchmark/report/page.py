@@ -27,7 +27,9 @@ def write_report(out: Path) -> Path:
     results = Results.load(out)
     if not results.runs:
         reasons = [reason for _, reason in results.missing]
-        raise DataError(f"{out}: expected at least one finished cell, found none: {reasons[0] if reasons else 'no cells'}")
+        raise DataError(
+            f"{out}: expected at least one finished cell, found none: {reasons[0] if reasons else 'no cells'}"
+        )
     figures = draw_all(results)
     (out / FIGURES).mkdir(exist_ok=True)
     for name, (_, svg) in figures.items():
@@ -46,7 +48,8 @@ def render_markdown(results: Results, figures: Mapping[str, tuple[str, str]]) ->
     size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
     parts = [
         f"# Benchmark {config.name}",
-        f"Corpus `{Path(config.data.path).name}`, {size} training sentences a language, seeds {', '.join(map(str, seeds))}. "
+        f"Corpus `{Path(config.data.path).name}`, {size} training sentences a language, seeds "
+        f"{', '.join(map(str, seeds))}. "
         "F1 is entity-level micro F1 in per cent, as seqeval counts it in its default mode: mean ± standard deviation "
         "over seeds, then the mean over languages.",
         "## F1 by language",
@@ -66,7 +69,7 @@ def render_markdown(results: Results, figures: Mapping[str, tuple[str, str]]) ->
         parts += [
             "## Languages together",
             tables.growth(results),
-            "One language alone is the first column: a lower figure to its right is interference, a higher one transfer.",
+            "The first column is a language alone: a lower figure to its right is interference, a higher one transfer.",
             _figure(figures, "growth"),
         ]
     parts += [

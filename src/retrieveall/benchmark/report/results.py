@@ -51,7 +51,9 @@ class Results:
             DataError: no benchmark was run there.
         """
         if not (out / PLAN).is_file():
-            raise DataError(f"{out}: expected the results of a benchmark, found none; run: retrieveall benchmark CONFIG")
+            raise DataError(
+                f"{out}: expected the results of a benchmark, found none; run: retrieveall benchmark CONFIG"
+            )
         config = load_yaml(BenchmarkConfig, out / CONFIG)
         runs, missing = [], []
         for name in json.loads((out / PLAN).read_bytes())["cells"]:

@@ -8,7 +8,15 @@ from dataclasses import fields
 from typing import Any
 
 from retrieveall.benchmark.cells import slug
-from retrieveall.benchmark.errors import Errors, analyse, confusion, expected_error, reliability, seen_recall, sentence_f1
+from retrieveall.benchmark.errors import (
+    Errors,
+    analyse,
+    confusion,
+    expected_error,
+    reliability,
+    seen_recall,
+    sentence_f1,
+)
 from retrieveall.benchmark.report.results import Results, Run
 from retrieveall.benchmark.scores import Comparison, Row, compare, count
 from retrieveall.evaluation.report import markdown_table, per_cent
@@ -21,6 +29,7 @@ __all__ = [
     "f1_by_language",
     "growth",
     "growth_points",
+    "is_complete",
     "label_scores",
     "mean_f1",
     "missing",
@@ -59,6 +68,11 @@ def mean_f1(results: Results, method: str) -> Ratio:
     return mean([mean(f1_values(results, method, language)) for language in results.languages])
 
 
+def is_complete(results: Results, method: str) -> bool:
+    """Whether the method has a result in every language, so that its mean can stand beside others."""
+    return len(results.main(method)) == len(results.languages)
+
+
 def comparisons(results: Results) -> dict[str, Comparison]:
     """Each method against the first one, on the languages and seeds that both have; see ``scores.compare``."""
     if not results.methods:
@@ -70,7 +84,10 @@ def comparisons(results: Results) -> dict[str, Comparison]:
         shared = [language for language in own if language in first]
         if shared:
             found[method] = compare(
-                *({language: [count(run.rows[language]) for run in runs[language]] for language in shared} for runs in (own, first))
+                *(
+                    {language: [count(run.rows[language]) for run in runs[language]] for language in shared}
+                    for runs in (own, first)
+                )
             )
     return found
 
@@ -82,7 +99,10 @@ def f1_by_language(results: Results) -> str:
     rows = []
     for method in results.methods:
         cells = [spread(f1_values(results, method, language)) for language in results.languages]
-        rows.append([method, *cells, per_cent(mean_f1(results, method)), *_compared(against.get(method))])
+        number = len(results.main(method))
+        partly = "" if number == len(results.languages) else f" (of {number})"
+        whole = per_cent(mean_f1(results, method)) + partly
+        rows.append([method, *cells, whole, *_compared(against.get(method))])
     rows += [[name, *[""] * len(results.languages), "", "", "", ""] for name in unfinished(results)]
     return markdown_table(header, rows)
 
@@ -129,9 +149,17 @@ def more_scores(results: Results) -> str:
 
 def label_scores(results: Results) -> str:
     """F1 of each label, as means over languages."""
-    labels = sorted({label for run in results.runs for one in run.result["scores"].values() for label in one["by_label"]})
+    labels = sorted(
+        {label for run in results.runs for one in run.result["scores"].values() for label in one["by_label"]}
+    )
     rows = [
-        [method, *(per_cent(_mean_score(results, method, lambda one, label=label: one["by_label"].get(label))) for label in labels)]
+        [
+            method,
+            *(
+                per_cent(_mean_score(results, method, lambda one, label=label: one["by_label"].get(label)))
+                for label in labels
+            ),
+        ]
         for method in results.methods
     ]
     return markdown_table(["method", *labels], rows)
@@ -139,9 +167,7 @@ def label_scores(results: Results) -> str:
 
 def _mean_score(results: Results, method: str, get: Callable[[Mapping[str, Any]], Ratio]) -> Ratio:
     by_language = results.main(method)
-    return mean(
-        [mean([get(run.result["scores"][language]) for run in runs]) for language, runs in by_language.items()]
-    )
+    return mean([mean([get(run.result["scores"][language]) for run in runs]) for language, runs in by_language.items()])
 
 
 def _rows(results: Results, method: str) -> list[Row]:
@@ -172,7 +198,8 @@ def seen(results: Results) -> str:
     total = share[0][1] + share[1][1]
     known = per_cent(share[0][1] / total if total else None)
     header = ["method", "recall, seen mentions", "recall, unseen", "F1, sentences in training", "F1, others"]
-    return f"{markdown_table(header, rows)}\n\n{known}% of the gold mentions are seen in the training sentences of their language."
+    note = f"{known}% of the gold mentions are seen in the training sentences of their language."
+    return f"{markdown_table(header, rows)}\n\n{note}"
 
 
 def cost_of(results: Results, method: str) -> dict[str, Ratio]:
@@ -200,6 +227,7 @@ def _total_cost(runs: Sequence[Run]) -> dict[str, Ratio]:
 
 def costs(results: Results) -> str:
     """What a method costs, beside what it scores."""
+
     def shown(value: Ratio, digits: int = 1) -> str:
         return "–" if value is None else f"{value:,.{digits}f}"
 
@@ -215,7 +243,16 @@ def costs(results: Results) -> str:
             shown(cost["trained_mb"]),
         ]
         rows.append([method, per_cent(mean_f1(results, method)), *figures])
-    header = ["method", "F1", "minutes of training", "processor minutes", "sentences a second", "memory, MB", "GPU memory, MB", "trained, MB"]
+    header = [
+        "method",
+        "F1",
+        "minutes of training",
+        "processor minutes",
+        "sentences a second",
+        "memory, MB",
+        "GPU memory, MB",
+        "trained, MB",
+    ]
     return markdown_table(header, rows)
 
 
@@ -252,7 +289,8 @@ def growth_points(results: Results, method: str) -> dict[str, dict[tuple[int, st
                 values = found.setdefault(language, {}).setdefault(key, [])
                 values.append(run.result["scores"][language]["f1"])
     return {
-        language: {key: sum(values) / len(values) for key, values in sorted(by.items())} for language, by in found.items()
+        language: {key: sum(values) / len(values) for key, values in sorted(by.items())}
+        for language, by in found.items()
     }
 
 
@@ -265,7 +303,9 @@ def growth(results: Results) -> str:
         if len({key[0] for by in points.values() for key in by}) < 2:
             continue
         for language in results.languages:
-            for size in sorted({key[1] for key in points.get(language, {})}, key=lambda text: int(text.replace(",", ""))):
+            for size in sorted(
+                {key[1] for key in points.get(language, {})}, key=lambda text: int(text.replace(",", ""))
+            ):
                 row = [per_cent(points[language].get((number, size))) for number in together]
                 rows.append([method, language, size, *row])
     return markdown_table(["method", "language", "sentences", *(f"{n} together" for n in together)], rows)
@@ -300,5 +340,7 @@ def provenance(results: Results) -> str:
         changed = " with local changes" if origin["modified"] else ""
         versions = ", ".join(f"{name} {number}" for name, number in origin["versions"].items() if number)
         machine = f"{origin['machine']['processor']}, {origin['machine']['cpus']} CPUs"
-        lines.add(f"- backbone {backbone or 'none'}; commit `{commit}`{changed}; {machine}; {versions}; {origin['date'][:10]}")
+        lines.add(
+            f"- backbone {backbone or 'none'}; commit `{commit}`{changed}; {machine}; {versions}; {origin['date'][:10]}"
+        )
     return "\n".join(sorted(lines))
