@@ -30,7 +30,7 @@ from retrieveall.evaluation import Provenance, peak_memory, widen
 from retrieveall.evaluation.evaluator import _TOKEN as TOKEN
 from retrieveall.storage import write_atomic
 
-__all__ = ["RESULT", "load_cell", "load_rows", "run_cell", "save_cell"]
+__all__ = ["RESULT", "dump_rows", "load_cell", "load_rows", "run_cell", "save_cell"]
 
 CELL, RESULT, PREDICTIONS, FAILED = "cell.json", "result.json", "predictions.jsonl", "failed.txt"
 _TRAINED = "trained.json"
@@ -81,7 +81,7 @@ def run_cell(config: BenchmarkConfig, folder: Path, *, device: str | None = None
     finally:
         runner.close()
     rows = {language: rows_of(corpora[language], own) for language, own in found.items()}
-    write_atomic(folder / PREDICTIONS, _dump_rows(rows))
+    write_atomic(folder / PREDICTIONS, dump_rows(rows))
     sentences = sum(map(len, rows.values()))
     result = {
         "format": 1,
@@ -221,7 +221,8 @@ def _row(gold: Gold, found: Found, corpus: Corpus, texts: set[str], mentions: se
     )
 
 
-def _dump_rows(rows: Mapping[str, Sequence[Row]]) -> bytes:
+def dump_rows(rows: Mapping[str, Sequence[Row]]) -> bytes:
+    """The predictions of a cell, a JSON line each; ``load_rows`` reads them."""
     lines = []
     for language, own in rows.items():
         for row in own:
