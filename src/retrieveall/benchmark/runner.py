@@ -18,8 +18,9 @@ from pathlib import Path
 from retrieveall.benchmark.cells import Cell, cells_of
 from retrieveall.benchmark.corpora import labels_of, read_corpora
 from retrieveall.benchmark.settings import BenchmarkConfig
-from retrieveall.benchmark.worker import FAILED, RESULT, save_cell
+from retrieveall.benchmark.worker import FAILED, RESULT, run_cell, save_cell
 from retrieveall.config import LabelConfig, dump_yaml
+from retrieveall.errors import RetrieveAllError
 from retrieveall.evaluation.speed import THREAD_VARIABLES
 from retrieveall.storage import write_atomic
 from retrieveall.storage.lock import lock_folder
@@ -44,6 +45,9 @@ class Outcome:
 
 def run_benchmark(config: BenchmarkConfig, out: Path, *, jobs: int = 1, say: Say = lambda line: None) -> Outcome:
     """Run what is not finished yet, and keep results under ``out``.
+
+    Args:
+        jobs: cells at a time, each in a process of its own; 0 runs them in this process, one after the other.
 
     Raises:
         DataError, ConfigError, InputError: the corpus or the settings cannot be used; nothing was run then.
@@ -77,7 +81,7 @@ class _Live:
 
 class _Run:
     def __init__(self, config: BenchmarkConfig, out: Path, labels: Sequence[LabelConfig], jobs: int, say: Say) -> None:
-        self._config, self._out, self._labels, self._jobs, self._say = config, out, labels, max(1, jobs), say
+        self._config, self._out, self._labels, self._jobs, self._say = config, out, labels, jobs, say
         self._seconds: dict[str, list[float]] = {}
         self._live: list[_Live] = []
         self._gpus = _gpus()
@@ -93,6 +97,8 @@ class _Run:
                 waiting.append(cell)
         self._total, self._done = len(cells), outcome.kept
         self._say(f"{len(cells)} cells, {outcome.kept} finished before")
+        if not self._jobs:
+            self._run_here(waiting, outcome)
         try:
             while waiting or self._live:
                 self._start(waiting)
@@ -103,6 +109,22 @@ class _Run:
         if not outcome.failures and not self._config.keep_models:
             shutil.rmtree(self._out / MODELS, ignore_errors=True)
         return outcome
+
+    def _run_here(self, waiting: list[Cell], outcome: Outcome) -> None:
+        """All cells in this process, which loads the libraries once; their peak memory is then that of all so far."""
+        while waiting:
+            cell = waiting.pop(0)
+            folder, started = self._folder(cell), time.monotonic()
+            save_cell(cell, self._labels, folder, (self._out / MODELS).resolve())
+            (folder / FAILED).unlink(missing_ok=True)
+            try:
+                run_cell(self._config, folder)
+                self._learn(cell, time.monotonic() - started)
+            except RetrieveAllError as error:
+                outcome.failures[cell.title] = " ".join(str(error).split())
+                write_atomic(folder / FAILED, outcome.failures[cell.title].encode())
+            outcome.run += 1
+            self._say(f"{'failed' if cell.title in outcome.failures else 'done'}: {cell.title}{self._left(waiting)}")
 
     def _folder(self, cell: Cell) -> Path:
         return self._out / CELLS / cell.folder
@@ -183,7 +205,7 @@ class _Run:
 
         now = time.monotonic()
         running = [max(0.0, expected(live.cell) - (now - live.started)) for live in self._live]
-        left = (sum(map(expected, waiting)) + sum(running)) / self._jobs
+        left = (sum(map(expected, waiting)) + sum(running)) / max(1, self._jobs)
         return f"; {len(waiting) + len(self._live)} left, about {_duration(max([left, *running]))}"
 
     def _stop(self) -> None:

@@ -34,7 +34,10 @@ def benchmark(
         ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="Cells that run at the same time, spread over the GPUs.")
+        int,
+        typer.Option(
+            "--jobs", "-j", min=0, help="Cells that run at the same time, spread over the GPUs; 0: in this process."
+        ),
     ] = 1,
     change: Annotated[
         list[str] | None,
