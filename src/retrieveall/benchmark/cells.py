@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieveall.benchmark.corpora import Corpus
-from retrieveall.benchmark.settings import BenchmarkConfig, Method, RetrieveAllMethod
+from retrieveall.benchmark.settings import BenchmarkConfig, Method, RetrieveAllMethod, TrainedMethod
 from retrieveall.config import BackboneConfig, LabelConfig
 from retrieveall.errors import ConfigError
 from retrieveall.storage import sha256_file
@@ -120,15 +120,15 @@ def _cell(
     labels: Sequence[LabelConfig],
 ) -> Cell:
     backbone = _backbone(config, method)
-    trained = hasattr(method, "training_config")
-    if trained:
-        method.training_config(config.common_training(method), seed)  # type: ignore[union-attr]  # to fail here
+
+    if isinstance(method, TrainedMethod):
+        method.training_config(config.common_training(method), seed)  # to fail here and not in a cell
     common: dict[str, Any] = {
         "format": _FORMAT,
         "labels": [label.model_dump() for label in labels],
         "seed": seed,
         "backbone": None if backbone is None else [backbone_fingerprint(backbone), backbone.dtype],
-        "training": [config.common_training(method), config.at_least] if trained else [],
+        "training": [config.common_training(method), config.at_least] if isinstance(method, TrainedMethod) else [],
         "preset": config.model_settings(method) if isinstance(method, RetrieveAllMethod) else {},
     }
     digests = {language: corpora.of(language, sizes[language]) for language in languages}

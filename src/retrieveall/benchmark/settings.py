@@ -23,6 +23,7 @@ __all__ = [
     "RetrieveAllMethod",
     "SpacyMethod",
     "TokenClassificationMethod",
+    "TrainedMethod",
     "UnmaskedLmMethod",
     "load_benchmark",
 ]
@@ -106,7 +107,7 @@ class _Method(_Strict):
         return self.model_dump(mode="json", exclude={"name", "seeds", "languages"})
 
 
-class _Trained(_Method):
+class TrainedMethod(_Method):
     """``training``: settings of the training run, see ``TrainingConfig``, over those of the benchmark."""
 
     training: dict[str, Any] = Field(default_factory=dict)
@@ -123,7 +124,7 @@ class _Trained(_Method):
         return parse_config(TrainingConfig, {**raw, "seed": seed}, f"training of {self.name}")
 
 
-class RetrieveAllMethod(_Trained):
+class RetrieveAllMethod(TrainedMethod):
     """The method of this project and its ablations.
 
     ``train_levels`` and ``levels`` are what prompts show in training and at inference; ``train_k`` and ``k`` the number
@@ -153,7 +154,7 @@ class RetrieveAllMethod(_Trained):
         return {key: value for key, value in found.items() if key not in ("levels", "k", "routing")}
 
 
-class _Classifier(_Trained):
+class _Classifier(TrainedMethod):
     """A linear layer over the states of a backbone, at the first token of each word."""
 
     weights: Literal["lora", "all"] = "lora"

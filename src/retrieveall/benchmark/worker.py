@@ -22,7 +22,7 @@ from retrieveall.benchmark.cells import Cell
 from retrieveall.benchmark.corpora import Corpus, Gold, read_corpora
 from retrieveall.benchmark.methods import Found, Job, Runner, make_runner
 from retrieveall.benchmark.scores import Row, summary
-from retrieveall.benchmark.settings import BenchmarkConfig, RetrieveAllMethod
+from retrieveall.benchmark.settings import BenchmarkConfig, RetrieveAllMethod, TrainedMethod
 from retrieveall.config import LabelConfig, load_yaml
 from retrieveall.data import normalise
 from retrieveall.errors import RetrieveAllError
@@ -122,7 +122,7 @@ def make_job(
     """What the method of a cell gets."""
     method: Any = cell.method
     training = None
-    if hasattr(method, "training_config"):
+    if isinstance(method, TrainedMethod):
         training = method.training_config(config.common_training(method), cell.seed)
     model = config.model_settings(method) if isinstance(method, RetrieveAllMethod) else None
     backbone = config.backbone_of(method)
