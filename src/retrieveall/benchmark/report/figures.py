@@ -69,6 +69,20 @@ def _style(number: int) -> dict[str, Any]:
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKS[number % len(MARKS)]}
 
 
+def _log_scale(axes: Any) -> None:
+    """A logarithmic x axis over at least a decade, with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    middle = (low * high) ** 0.5
+    axes.set_xlim(min(low, middle / 10**0.5), max(high, middle * 10**0.5))
+    wide = high > 100 * low
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def _legend(axes: Any, columns: int = 1) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, ncols=columns)
 
@@ -78,7 +92,7 @@ def _f1_by_language(plt: Any, results: Results) -> Any:
     if not methods:
         return None
     width = 0.85 / len(methods)
-    figure, axes = plt.subplots(figsize=(max(6.0, 0.35 * len(languages) * (len(methods) + 1)), 3.6))
+    figure, axes = plt.subplots(figsize=(min(14.0, max(6.0, 0.2 * len(languages) * (len(methods) + 1))), 3.6))
     for number, method in enumerate(methods):
         groups = [f1_values(results, method, language) for language in results.languages]
         values = [100 * sum(own) / len(own) if own else 0.0 for own in groups]
@@ -87,7 +101,8 @@ def _f1_by_language(plt: Any, results: Results) -> Any:
         whole = mean_f1(results, method) if is_complete(results, method) else None
         values.append(100 * (whole or 0.0))
         places = [place + (number - (len(methods) - 1) / 2) * width for place in range(len(languages))]
-        axes.bar(places, values, width * 0.92, label=method, color=COLOURS[number % len(COLOURS)])
+        hatch = "///" if number >= len(COLOURS) else None  # where colours come a second time
+        axes.bar(places, values, width * 0.92, label=method, color=COLOURS[number % len(COLOURS)], hatch=hatch)
         if any(len(own) > 1 for own in groups):
             axes.errorbar(places[:-1], values[:-1], yerr=[lows, highs], fmt="none", ecolor="#333333", elinewidth=1)
     axes.set_xticks(range(len(languages)), languages)
@@ -147,7 +162,7 @@ def _cost_against_f1(plt: Any, results: Results) -> Any:
         left.plot([max(cost["training_minutes"] or 0.0, 0.01)], [f1], **style)
         right.plot([cost["sentences_per_second"] or 0.01], [f1], **style)
     for axes, label in ((left, "minutes of training (at least 0.01)"), (right, "sentences a second")):
-        axes.set_xscale("log")
+        _log_scale(axes)
         axes.set_xlabel(label)
     left.set_ylabel("mean F1, %")
     _legend(right)
@@ -163,8 +178,14 @@ def _routing(plt: Any, results: Results) -> Any:
             tables[method] = table
     if not tables:
         return None
-    figure, all_axes = plt.subplots(1, len(tables), figsize=(4.4 * len(tables), 4), squeeze=False)
-    for axes, (method, table) in zip(all_axes[0], tables.items(), strict=True):
+    columns = min(3, len(tables))
+    lines = -(-len(tables) // columns)
+    size = (4.4 * columns, 4.4 * lines)
+    figure, all_axes = plt.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained")
+    places = [axes for line in all_axes for axes in line]
+    for axes in places[len(tables) :]:
+        axes.set_axis_off()
+    for axes, (method, table) in zip(places, tables.items(), strict=False):
         names = list(results.languages)
         if any("none" in own for own in table.values()):
             names.append("none")
@@ -208,7 +229,7 @@ def _reliability(plt: Any, results: Results) -> Any:
 
 
 _FIGURES = {
-    "f1": ("F1 by language and method", _f1_by_language),
+    "f1": ("F1 by language and method; lines from the lowest to the highest seed", _f1_by_language),
     "sizes": ("F1 against the number of training sentences", _f1_by_size),
     "growth": ("F1 of each language as others join", _growth),
     "cost": ("Cost against F1", _cost_against_f1),

@@ -69,7 +69,7 @@ def render_markdown(results: Results, figures: Mapping[str, tuple[str, str]]) ->
         parts += [
             "## Languages together",
             tables.growth(results),
-            "The first column is a language alone: a lower figure to its right is interference, a higher one transfer.",
+            '"1 together" is a language alone: a lower figure to its right is interference, a higher one transfer.',
             _figure(figures, "growth"),
         ]
     parts += [

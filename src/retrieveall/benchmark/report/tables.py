@@ -246,11 +246,11 @@ def costs(results: Results) -> str:
     header = [
         "method",
         "F1",
-        "minutes of training",
-        "processor minutes",
-        "sentences a second",
+        "training, min",
+        "processor, min",
+        "sentences/s",
         "memory, MB",
-        "GPU memory, MB",
+        "GPU, MB",
         "trained, MB",
     ]
     return markdown_table(header, rows)
@@ -325,9 +325,12 @@ def routing(results: Results) -> str:
 
 
 def missing(results: Results) -> str:
-    """Cells without a result, with the reason; empty if there are none."""
-    rows = [[name, reason[:200]] for name, reason in results.missing]
-    return markdown_table(["cell", "reason"], rows) if rows else ""
+    """Why cells have no result, the first of them and how many; empty if all have one."""
+    names: dict[str, list[str]] = {}
+    for name, reason in results.missing:
+        names.setdefault(reason[:200], []).append(name)
+    rows = [[own[0], str(len(own)), reason] for reason, own in names.items()]
+    return markdown_table(["first cell", "cells", "reason"], rows) if rows else ""
 
 
 def provenance(results: Results) -> str:
