@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "docs/cli.md", "docs/lab_book.md")
 VERBS = (
-    "extract", "train", "add-language", "adopt", "remove-language", "index", "evaluate", "validate", "convert", "serve",
+    "extract", "train", "add-language", "adopt", "remove-language", "index", "evaluate", "benchmark", "validate", "convert", "serve",
     "info", "plan",
 )  # fmt: skip
 

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from retrieveall.cli.add_language import add_language
 from retrieveall.cli.adopt import adopt
+from retrieveall.cli.benchmark import benchmark
 from retrieveall.cli.convert import convert
 from retrieveall.cli.evaluate import evaluate
 from retrieveall.cli.extract import extract
@@ -51,6 +52,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "remove-language": remove_language,
     "index": index,
     "evaluate": evaluate,
+    "benchmark": benchmark,
     "validate": validate,
     "convert": convert,
     "serve": serve,

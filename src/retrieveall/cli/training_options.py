@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from retrieveall.backbones import DecoderKind
     from retrieveall.config import TrainingConfig
 
-__all__ = ["Config", "Decoder", "DecoderName", "RunFolder", "Set", "kind_of", "read_model_settings", "read_training"]
+__all__ = [
+    "Config",
+    "Decoder",
+    "DecoderName",
+    "RunFolder",
+    "Set",
+    "kind_of",
+    "read_model_settings",
+    "read_training",
+    "yaml_value",
+]
 
 
 class DecoderName(StrEnum):
@@ -112,7 +122,7 @@ def read_training(path: str | Path | None, changes: list[str] | None, kind: Deco
         key, equals, value = change.partition("=")
         if not equals or not key:
             raise typer.BadParameter(f"expected KEY=VALUE, got {change[:80]!r}", param_hint="--set")
-        _put(raw, key.split("."), _value(value))
+        _put(raw, key.split("."), yaml_value(value))
     return parse_config(TrainingConfig, raw, "--set" if changes else str(path or "the training settings"))
 
 
@@ -125,7 +135,12 @@ def _put(raw: dict[str, Any], keys: list[str], value: Any) -> None:
     raw[keys[-1]] = value
 
 
-def _value(text: str) -> Any:
+def yaml_value(text: str) -> Any:
+    """The value of a ``--set KEY=VALUE``, as in YAML.
+
+    Raises:
+        typer.BadParameter: not YAML.
+    """
     import yaml
 
     try:

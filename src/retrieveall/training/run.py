@@ -108,6 +108,7 @@ def train(
     progress: Progress | None = None,
     show_bar: bool = True,
     warn: Callable[[str], None] | None = None,
+    knowledge: KnowledgeBase | None = None,
 ) -> dict[str, float]:
     """Train one adapter for each language of ``data`` and put them into the model folder.
 
@@ -119,6 +120,9 @@ def train(
     checkpoint in ``run_folder`` and ends with the same weights. Under ``accelerate launch`` or ``torchrun`` all
     processes call this alike; the first one writes.
 
+    Args:
+        knowledge: retrieve from this base and not from the folder's own, for experiments.
+
     Returns:
         The validation F1 of each language, 0 to 1, with the gold language.
 
@@ -129,7 +133,7 @@ def train(
     """
     model = ModelFolder.open(folder)
     config = settings_for(config, sum(len(of.train) for of in data.values()) // max(1, len(data)))
-    training = Training(model, model.knowledge(), data, config, run_folder, device)
+    training = Training(model, knowledge or model.knowledge(), data, config, run_folder, device)
     fitted = training.fit(progress, show_bar, warn)
     training.commit(lambda transaction: fitted.save(transaction.replace_folder))
     return dict(fitted.scores)

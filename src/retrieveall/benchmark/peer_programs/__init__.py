@@ -1,0 +1,1 @@
+"""Programs that train and run another library; they import nothing of this project, since each runs in its own venv."""

@@ -1,0 +1,113 @@
+"""The finished cells of a benchmark, and which of them a table or figure is about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retrieveall.benchmark.runner import CELLS, CONFIG, PLAN
+from retrieveall.benchmark.scores import Row
+from retrieveall.benchmark.settings import BenchmarkConfig
+from retrieveall.benchmark.worker import FAILED, RESULT, load_rows
+from retrieveall.config import load_yaml
+from retrieveall.errors import DataError
+
+__all__ = ["Results", "Run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished cell: its result, and its predictions by language."""
+
+    method: str
+    languages: tuple[str, ...]
+    sizes: Mapping[str, int]
+    seed: int
+    result: Mapping[str, Any]
+    rows: Mapping[str, Sequence[Row]]
+
+    @property
+    def cost(self) -> Mapping[str, Any]:
+        cost: Mapping[str, Any] = self.result["cost"]
+        return cost
+
+
+@dataclass(frozen=True)
+class Results:
+    """All runs of a benchmark. ``missing``: reasons by method and cell, for cells without a result."""
+
+    config: BenchmarkConfig
+    runs: Sequence[Run]
+    missing: Sequence[tuple[str, str]]
+
+    @classmethod
+    def load(cls, out: Path) -> Results:
+        """Read the folder of a benchmark.
+
+        Raises:
+            DataError: no benchmark was run there.
+        """
+        if not (out / PLAN).is_file():
+            raise DataError(
+                f"{out}: expected the results of a benchmark, found none; run: retrieveall benchmark CONFIG"
+            )
+        config = load_yaml(BenchmarkConfig, out / CONFIG)
+        runs, missing = [], []
+        for name in json.loads((out / PLAN).read_bytes())["cells"]:
+            folder = out / CELLS / name
+            if (folder / RESULT).is_file():
+                runs.append(_run(folder))
+            else:
+                reason = (folder / FAILED).read_text(encoding="utf-8") if (folder / FAILED).is_file() else "not run yet"
+                missing.append((name, reason))
+        return cls(config, runs, missing)
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods that have a run, in the order of the settings."""
+        have = {run.method for run in self.runs}
+        return [method.name for method in self.config.methods if method.name in have]
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return self.config.data.languages
+
+    def main(self, method: str) -> dict[str, list[Run]]:
+        """The runs of a method with the data of ``data.train`` and all its languages together, by language."""
+        own = [run for run in self.runs if run.method == method]
+        found: dict[str, list[Run]] = {}
+        for language in self.languages:
+            having = [run for run in own if language in run.languages]
+            most = max((len(run.languages) for run in having), default=0)
+            chosen = [run for run in having if len(run.languages) == most and self._is_main(run)]
+            if chosen:
+                found[language] = chosen
+        return found
+
+    def _is_main(self, run: Run) -> bool:
+        return all(size == self.main_size(language) for language, size in run.sizes.items())
+
+    def main_size(self, language: str) -> int:
+        """Training sentences of a language where nothing else is said."""
+        sizes = {run.sizes[language] for run in self.runs if language in run.sizes}
+        wanted = self.config.data.size(language)
+        return max((size for size in sizes if wanted is None or size <= wanted), default=max(sizes, default=0))
+
+    def counted_once(self, runs: Iterable[Run]) -> list[Run]:
+        """The runs without repeats: a joint one stands under each of its languages."""
+        return list({id(run): run for run in runs}.values())
+
+
+def _run(folder: Path) -> Run:
+    result = json.loads((folder / RESULT).read_bytes())
+    return Run(
+        result["method"]["name"],
+        tuple(result["languages"]),
+        result["sizes"],
+        result["seed"],
+        result,
+        load_rows(folder),
+    )

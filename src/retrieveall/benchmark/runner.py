@@ -1,0 +1,237 @@
+"""Runs the cells of a benchmark, each in a process of its own, several at a time, and says how long it will take.
+
+Cells that share a trained model run one after the other: the first trains it. A cell that fails costs no other one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from retrieveall.benchmark.cells import Cell, cells_of
+from retrieveall.benchmark.corpora import labels_of, read_corpora
+from retrieveall.benchmark.settings import BenchmarkConfig
+from retrieveall.benchmark.worker import FAILED, RESULT, run_cell, save_cell
+from retrieveall.config import LabelConfig, dump_yaml
+from retrieveall.errors import RetrieveAllError
+from retrieveall.evaluation.speed import THREAD_VARIABLES
+from retrieveall.storage import write_atomic
+from retrieveall.storage.lock import lock_folder
+
+__all__ = ["CELLS", "CONFIG", "PLAN", "Outcome", "Say", "run_benchmark"]
+
+CELLS, MODELS, CONFIG, PLAN, LOG = "cells", "models", "benchmark.yaml", "plan.json", "log.txt"
+_PAUSE = 0.1
+
+Say = Callable[[str], None]
+"""Called with one line about the progress."""
+
+
+@dataclass
+class Outcome:
+    """Numbers of cells that were there already and that were run, and the reasons of those that failed by title."""
+
+    kept: int = 0
+    run: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def run_benchmark(config: BenchmarkConfig, out: Path, *, jobs: int = 1, say: Say = lambda line: None) -> Outcome:
+    """Run what is not finished yet, and keep results under ``out``.
+
+    Args:
+        jobs: cells at a time, each in a process of its own; 0 runs them in this process, one after the other.
+
+    Raises:
+        DataError, ConfigError, InputError: the corpus or the settings cannot be used; nothing was run then.
+        FolderLockedError: another process runs a benchmark in ``out``.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    release = lock_folder(out)
+    try:
+        say("reading the corpora")
+        corpora = {corpus.language: corpus for corpus in read_corpora(config.data, config.sizes)}
+        labels = labels_of(config.data, list(corpora.values()))
+        cells = cells_of(config, corpora, labels)
+        write_atomic(out / CONFIG, dump_yaml(config).encode())
+        plan = {"cells": [cell.folder for cell in cells]}
+        write_atomic(out / PLAN, json.dumps(plan, indent=1).encode())
+        del corpora
+        return _Run(config, out, labels, jobs, say).run(cells)
+    finally:
+        release()
+
+
+@dataclass
+class _Live:
+    """A running cell."""
+
+    cell: Cell
+    process: subprocess.Popen[bytes]
+    started: float
+    slot: int
+
+
+class _Run:
+    def __init__(self, config: BenchmarkConfig, out: Path, labels: Sequence[LabelConfig], jobs: int, say: Say) -> None:
+        self._config, self._out, self._labels, self._jobs, self._say = config, out, labels, jobs, say
+        self._seconds: dict[str, list[float]] = {}
+        self._live: list[_Live] = []
+        self._gpus = _gpus()
+
+    def run(self, cells: Sequence[Cell]) -> Outcome:
+        outcome = Outcome()
+        waiting = []
+        for cell in cells:
+            if (self._folder(cell) / RESULT).is_file():
+                outcome.kept += 1
+                self._learn(cell)
+            else:
+                waiting.append(cell)
+        self._total, self._done = len(cells), outcome.kept
+        self._say(f"{len(cells)} cells, {outcome.kept} finished before")
+        if not self._jobs:
+            self._run_here(waiting, outcome)
+        try:
+            while waiting or self._live:
+                self._start(waiting)
+                self._collect(waiting, outcome)
+                time.sleep(_PAUSE)
+        finally:
+            self._stop()
+        if not outcome.failures and not self._config.keep_models:
+            shutil.rmtree(self._out / MODELS, ignore_errors=True)
+        return outcome
+
+    def _run_here(self, waiting: list[Cell], outcome: Outcome) -> None:
+        """All cells in this process, which loads the libraries once; their peak memory is then that of all so far."""
+        while waiting:
+            cell = waiting.pop(0)
+            folder, started = self._folder(cell), time.monotonic()
+            save_cell(cell, self._labels, folder, (self._out / MODELS).resolve())
+            (folder / FAILED).unlink(missing_ok=True)
+            try:
+                run_cell(self._config, folder)
+                self._learn(cell, time.monotonic() - started)
+            except RetrieveAllError as error:
+                outcome.failures[cell.title] = " ".join(str(error).split())
+                write_atomic(folder / FAILED, outcome.failures[cell.title].encode())
+            outcome.run += 1
+            self._say(f"{'failed' if cell.title in outcome.failures else 'done'}: {cell.title}{self._left(waiting)}")
+
+    def _folder(self, cell: Cell) -> Path:
+        return self._out / CELLS / cell.folder
+
+    def _start(self, waiting: list[Cell]) -> None:
+        busy = {live.cell.training_key for live in self._live}
+        for cell in list(waiting):
+            if len(self._live) >= self._jobs:
+                return
+            if cell.training_key not in busy:
+                busy.add(cell.training_key)
+                waiting.remove(cell)
+                self._live.append(self._launch(cell))
+
+    def _launch(self, cell: Cell) -> _Live:
+        folder = self._folder(cell)
+        save_cell(cell, self._labels, folder, (self._out / MODELS).resolve())
+        (folder / FAILED).unlink(missing_ok=True)
+        slot = min(set(range(self._jobs)) - {live.slot for live in self._live})
+        command = [sys.executable, "-m", "retrieveall.benchmark.worker", str(self._out / CONFIG), str(folder)]
+        with (folder / LOG).open("ab") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(slot)
+            )
+        self._say(f"[{self._done + len(self._live) + 1} of {self._total}] {cell.title}")
+        return _Live(cell, process, time.monotonic(), slot)
+
+    def _environment(self, slot: int) -> Mapping[str, str]:
+        found = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self._config.threads))}
+        found |= {"TOKENIZERS_PARALLELISM": "false"}
+        if self._gpus and self._jobs > 1:
+            found["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
+        return found
+
+    def _collect(self, waiting: Sequence[Cell], outcome: Outcome) -> None:
+        for live in list(self._live):
+            status = live.process.poll()
+            if status is None:
+                continue
+            self._live.remove(live)
+            self._done += 1
+            outcome.run += 1
+            seconds = time.monotonic() - live.started
+            if status == 0 and (self._folder(live.cell) / RESULT).is_file():
+                self._learn(live.cell, seconds)
+                self._say(f"done in {_duration(seconds)}: {live.cell.title}{self._left(waiting)}")
+            else:
+                outcome.failures[live.cell.title] = self._reason(live.cell, status)
+                self._say(f"failed: {live.cell.title}: {outcome.failures[live.cell.title]}")
+
+    def _reason(self, cell: Cell, status: int) -> str:
+        folder = self._folder(cell)
+        if (folder / FAILED).is_file():
+            return (folder / FAILED).read_text(encoding="utf-8")
+        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        last = lines[-1][:300] if lines else "no message"
+        reason = f"its process ended with status {status}: {last}; the whole output is in {folder / LOG}"
+        write_atomic(folder / FAILED, reason.encode())
+        return reason
+
+    def _learn(self, cell: Cell, seconds: float | None = None) -> None:
+        """Remember what a cell of this method took, for the estimate."""
+        if seconds is None:
+            cost = json.loads((self._folder(cell) / RESULT).read_bytes())["cost"]
+            seconds = cost["training_seconds"] + cost["predicting_seconds"]
+        self._seconds.setdefault(cell.method.name, []).append(seconds)
+
+    def _left(self, waiting: Sequence[Cell]) -> str:
+        """An estimate of the time left, by the means of the methods so far."""
+        known = [second for own in self._seconds.values() for second in own]
+        if not known:
+            return ""
+        mean = sum(known) / len(known)
+
+        def expected(cell: Cell) -> float:
+            own = self._seconds.get(cell.method.name)
+            return sum(own) / len(own) if own else mean
+
+        now = time.monotonic()
+        running = [max(0.0, expected(live.cell) - (now - live.started)) for live in self._live]
+        left = (sum(map(expected, waiting)) + sum(running)) / max(1, self._jobs)
+        return f"; {len(waiting) + len(self._live)} left, about {_duration(max([left, *running]))}"
+
+    def _stop(self) -> None:
+        """End the processes of cells that still run: after an interrupt they go on from their checkpoints."""
+        for live in self._live:
+            live.process.terminate()
+        for live in self._live:
+            try:
+                live.process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                live.process.kill()
+
+
+def _gpus() -> list[str]:
+    """The GPUs that cells share, as CUDA_VISIBLE_DEVICES names them; none without nvidia-smi."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [each for each in visible.split(",") if each]
+    try:
+        done = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(number) for number, _ in enumerate(done.stdout.strip().splitlines())]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,98 @@
+"""``retrieveall benchmark``: compare methods on a corpus, and write the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from retrieveall.cli.guard import FAILED, note
+from retrieveall.cli.training_options import yaml_value
+
+if TYPE_CHECKING:
+    from retrieveall.benchmark import BenchmarkConfig
+
+__all__ = ["benchmark"]
+
+
+def benchmark(
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG|DIR", help="The benchmark's YAML, or a folder of results to write the report of again."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            file_okay=False,
+            help="Folder of results; by default the name of the benchmark.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs", "-j", min=0, help="Cells that run at the same time, spread over the GPUs; 0: in this process."
+        ),
+    ] = 1,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a setting, such as backbone=DIR, data.train=100 or methods.0.k=5; repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Train and test methods on the same data, and report how they compare.
+
+    A cell is one method with its languages, training sentences and seed. Run the
+    command again to go on after an interruption: finished cells are kept, and a
+    stopped training resumes from its checkpoint. The report is DIR/report.html,
+    one file, and DIR/report.md. See docs/benchmark.md.
+    """
+    if target.is_dir():
+        if out is not None or change:
+            raise typer.BadParameter("a folder of results takes no other options", param_hint="CONFIG|DIR")
+        _report(target)
+        return
+    from retrieveall.benchmark import load_benchmark
+    from retrieveall.benchmark.runner import run_benchmark
+
+    config = load_benchmark(target, _changes(change))
+    folder = out or Path(config.name)
+    _check_data(config)
+    outcome = run_benchmark(config, folder, jobs=jobs, say=note)
+    typer.echo(f"{outcome.kept + outcome.run - len(outcome.failures)} cells finished, {len(outcome.failures)} failed")
+    if outcome.kept + outcome.run > len(outcome.failures):
+        _report(folder)
+    if outcome.failures:
+        raise typer.Exit(FAILED)
+
+
+def _report(folder: Path) -> None:
+    from retrieveall.benchmark.report import write_report
+
+    typer.echo(f"report: {write_report(folder)}")
+
+
+def _changes(change: list[str] | None) -> dict[str, Any]:
+    found = {}
+    for each in change or ():
+        key, equals, value = each.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"expected KEY=VALUE, got {each[:80]!r}", param_hint="--set")
+        found[key] = yaml_value(value)
+    return found
+
+
+def _check_data(config: BenchmarkConfig) -> None:
+    from retrieveall.errors import DataError
+
+    path = config.data.path
+    if not path.startswith("hf://") and not Path(path).is_dir():
+        raise DataError(f"data.path: expected a folder or hf://owner/name, found none at {path}; set data.path=DIR")

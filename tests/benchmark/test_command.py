@@ -1,0 +1,124 @@
+"""The command: cells run once, a report in Markdown and in one HTML file, errors in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from retrieveall.cli.app import app
+
+CONFIGS = Path(__file__).parents[2] / "benchmarks" / "configs"
+pytest.importorskip("matplotlib")
+pytest.importorskip("pycrfsuite")
+
+
+def _run(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["benchmark", *map(str, arguments)])
+    return done.exit_code, done.output
+
+
+@pytest.fixture(scope="module")
+def smoke(corpus_folder: Path, causal_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The results of the shipped smoke test and the options that it was run with."""
+    out = tmp_path_factory.mktemp("smoke") / "out"
+    options = ["--set", f"data.path={corpus_folder}", "--set", f"backbone={causal_folder}", "--out", str(out)]
+    status, output = _run(CONFIGS / "smoke.yaml", *options, "--jobs", 0)
+    assert status == 0, output
+    return out, options
+
+
+def test_all_methods_have_a_row_and_figures_are_drawn(smoke: tuple[Path, list[str]]) -> None:
+    out, _ = smoke
+    text = (out / "report.md").read_text(encoding="utf-8")
+    for name in ("RetrieveAll", "told the language", "CRF", "LS-unLLaMA", "PromptNER"):
+        assert re.search(rf"^\| {re.escape(name)} \| \d", text, re.MULTILINE)
+    assert {path.stem for path in (out / "figures").iterdir()} >= {"f1", "cost", "routing"}
+
+
+def test_the_page_loads_nothing(smoke: tuple[Path, list[str]]) -> None:
+    page = (smoke[0] / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == len(list((smoke[0] / "figures").iterdir()))
+    assert not re.search(r"<script|<link|<img|src=|url\(http|@import", page)
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_result_says_where_it_comes_from_and_holds_no_text(
+    smoke: tuple[Path, list[str]], corpus_folder: Path
+) -> None:
+    results = [json.loads(path.read_bytes()) for path in smoke[0].glob("cells/*/result.json")]
+    assert len(results) == 7  # three joint methods; CRF and PromptNER in two languages
+    for result in results:
+        assert result["provenance"]["versions"]["python"]
+        assert result["model_fingerprint"]
+        assert result["seed"] == 13
+        assert result["cost"]["peak_memory_mb"] > 0
+    kept = "".join(path.read_text(encoding="utf-8") for path in smoke[0].glob("cells/*/predictions.jsonl"))
+    assert "Anna" not in kept
+
+
+def test_a_finished_cell_is_not_run_again(smoke: tuple[Path, list[str]]) -> None:
+    out, options = smoke
+    before = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/result.json")}
+    gone = next(path for path in before if path.parent.name.startswith("CRF.en"))
+    gone.unlink()
+    status, output = _run(CONFIGS / "smoke.yaml", *options)  # in a process of its own
+    assert status == 0, output
+    after = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/result.json")}
+    assert {path for path in before if before[path] != after[path]} == {gone}
+
+
+def test_cells_that_differ_at_inference_only_share_one_training(smoke: tuple[Path, list[str]]) -> None:
+    results = [json.loads(path.read_bytes()) for path in smoke[0].glob("cells/*/result.json")]
+    prints = {each["method"]["name"]: (each["model_fingerprint"], each["cost"]["training_seconds"]) for each in results}
+    assert prints["RetrieveAll"] == prints["told the language"]
+
+
+def test_the_report_can_be_written_again(smoke: tuple[Path, list[str]]) -> None:
+    out, _ = smoke
+    before = (out / "report.md").read_bytes()
+    (out / "report.md").unlink()
+    status, _ = _run(out)
+    assert status == 0
+    assert (out / "report.md").read_bytes() == before
+
+
+def test_a_method_that_cannot_run_costs_no_other_one(corpus_folder: Path, tmp_path: Path) -> None:
+    """The backbone is missing: its method is reported as such, the CRF has its figures."""
+    config = tmp_path / "two.yaml"
+    config.write_text(
+        f"name: two\ndata: {{path: '{corpus_folder}', languages: [de], train: 12, test: 4}}\n"
+        "methods:\n  - {name: CRF, kind: crf}\n  - {name: large, kind: promptner, backbone: /nowhere/at/all}\n"
+    )
+    out = tmp_path / "out"
+    status, output = _run(config, "--out", out)
+    assert status == 1
+    assert "Traceback" not in output
+    text = (out / "report.md").read_text(encoding="utf-8")
+    assert re.search(r"^\| CRF \| \d", text, re.MULTILINE)
+    assert "large: needs weights" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: x\n", "data"),
+        ("name: x\ndata: {path: x, languages: [de]}\nmethods: [{name: a, kind: svm}]\n", "svm"),
+        ("name: x\ndata: {path: x, languages: [de]}\nmethods: [{name: a, kind: crf, depth: 3}]\n", "depth"),
+        ("name: x\ndata: {path: x, languages: [de, de]}\nmethods: [{name: a, kind: crf}]\n", "differ"),
+        ("name: x\ndata: {path: x, languages: [de], train: {en: 3}}\nmethods: [{name: a, kind: crf}]\n", "'en'"),
+        ("name: x\ndata: {path: /no/such, languages: [de]}\nmethods: [{name: a, kind: crf}]\n", "data.path"),
+        ("name: x\ndata: {path: ., languages: [de]}\nmethods: [{name: a, kind: unmasked_lm}]\n", "de"),
+    ],
+)
+def test_wrong_settings_are_one_line(tmp_path: Path, text: str, said: str) -> None:
+    config = tmp_path / "wrong.yaml"
+    config.write_text(text)
+    status, output = _run(config, "--out", tmp_path / "out")
+    assert status == 1
+    assert said in output
+    assert "Traceback" not in output
