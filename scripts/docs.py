@@ -22,8 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "docs/cli.md", "docs/lab_book.md")
 VERBS = (
-    "extract", "train", "add-language", "adopt", "remove-language", "index", "evaluate", "benchmark", "validate", "convert", "serve",
-    "info", "plan",
+    "extract", "train", "add-language", "adopt", "remove-language", "index", "evaluate", "benchmark",
+    "validate", "convert", "serve", "info", "plan",
 )  # fmt: skip
 
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
