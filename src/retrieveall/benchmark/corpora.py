@@ -9,8 +9,7 @@ from pathlib import Path
 
 from retrieveall.benchmark.settings import DataSettings
 from retrieveall.config import LabelConfig
-from retrieveall.data import find_splits, ill_formed, is_unspaced, read_corpus, tags_to_spans
-from retrieveall.data.conll import read_tagged, to_sentence, with_style
+from retrieveall.data import find_splits, is_unspaced
 from retrieveall.data.readers import open_corpus
 from retrieveall.errors import DataError, InputError
 from retrieveall.training.data import digest
@@ -123,16 +122,6 @@ def read_gold(source: str | Path, language: str) -> Iterator[Gold]:
 
     Only a file of tags can have ill-formed ones; entities of other sources are all well formed.
     """
-    if str(source).startswith("hf://") or not _is_tagged(source):
-        for sentence in read_corpus(source, language=language):
-            yield Gold(sentence, (True,) * len(sentence.entities))
-        return
-    opened = open_corpus(source, language=language)
-    tagged_sentences = with_style(read_tagged(opened.lines), language=language)
-    for number, (tagged, style) in enumerate(tagged_sentences, 1):
-        sentence = to_sentence(tagged, style, language=language, identifier=f"{opened.stem}-{number}")
-        # A sentence may have letters that the first ones of the file had not.
-        scheme = "bioes" if any(tag[0] in "ESLU" for tag in tagged.tags) else style.scheme
-        broken = set(ill_formed(tagged.tags, scheme))
-        starts = [start for start, _, _ in tags_to_spans(tagged.tags, style.accepts)]
-        yield Gold(sentence, tuple(start not in broken for start in starts))
+    for item in open_corpus(source, language=language, check_tags=True).items:
+        entities = range(len(item.sentence.entities))
+        yield Gold(item.sentence, tuple(number not in item.broken for number in entities))

@@ -138,8 +138,8 @@ def compare(
         found += _resampled(ours, theirs, resamples, rng)
     found, observed = found / len(method), observed / len(method)
     low, high = np.quantile(found, [0.025, 0.975])
-    tail = min(np.mean(found <= 0), np.mean(found >= 0))
-    return Comparison(float(observed), float(low), float(high), float(min(1.0, 2 * tail)))
+    tail = min(float(np.mean(found <= 0)), float(np.mean(found >= 0)))
+    return Comparison(float(observed), float(low), float(high), min(1.0, 2 * tail))
 
 
 def _mean_f1(totals: Ints) -> Any:

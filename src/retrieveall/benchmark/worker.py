@@ -264,7 +264,7 @@ def _gpu_memory() -> float | None:
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None
-    return round(torch.cuda.max_memory_allocated() / 1e6, 1)
+    return round(float(torch.cuda.max_memory_allocated()) / 1e6, 1)
 
 
 def _end_with_parent(every: float = 2.0) -> None:

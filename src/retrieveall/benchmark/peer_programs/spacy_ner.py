@@ -14,6 +14,7 @@ import json
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import spacy
 from spacy.tokens import Doc
@@ -47,7 +48,7 @@ def train(sentences: str, target: str, epochs: str, seed: str) -> None:
     pipeline.to_disk(target)
 
 
-def document(vocab: object, sentence: dict) -> Doc:
+def document(vocab: Any, sentence: dict[str, Any]) -> Any:
     return Doc(vocab, words=sentence["words"], spaces=sentence["spaces"])
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from retrieveall.benchmark.cells import slug
@@ -141,7 +143,7 @@ def more_scores(results: Results) -> str:
         "F1 on sentences not in training": "unseen_f1",
     }
     rows = [
-        [method, *(per_cent(_mean_score(results, method, lambda one, key=key: one[key])) for key in keys.values())]
+        [method, *(per_cent(_mean_score(results, method, itemgetter(key))) for key in keys.values())]
         for method in results.methods
     ]
     return markdown_table(["method", *keys], rows)
@@ -155,14 +157,16 @@ def label_scores(results: Results) -> str:
     rows = [
         [
             method,
-            *(
-                per_cent(_mean_score(results, method, lambda one, label=label: one["by_label"].get(label)))
-                for label in labels
-            ),
+            *(per_cent(_mean_score(results, method, partial(_of_label, label))) for label in labels),
         ]
         for method in results.methods
     ]
     return markdown_table(["method", *labels], rows)
+
+
+def _of_label(label: str, one: Mapping[str, Any]) -> Ratio:
+    found: Ratio = one["by_label"].get(label)
+    return found
 
 
 def _mean_score(results: Results, method: str, get: Callable[[Mapping[str, Any]], Ratio]) -> Ratio:

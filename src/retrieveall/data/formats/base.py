@@ -90,12 +90,14 @@ class Reading:
 class Item:
     """A sentence and where it begins, ``file:line``.
 
-    ``ill_formed`` are places and tags that violate the detected scheme; ``named``: the id is the file's own.
+    ``ill_formed`` are places and tags that violate the detected scheme, ``broken`` the numbers of the entities that
+    begin with one; ``named``: the id is the file's own.
     """
 
     sentence: Sentence
     where: str
     ill_formed: tuple[tuple[str, str], ...] = ()
+    broken: frozenset[int] = frozenset()
     named: bool = False
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from retrieveall.data.conll import FileStyle, TaggedSentence, to_sentence, with_style
 from retrieveall.data.formats.base import Item, Reading
-from retrieveall.data.schemes import ill_formed
+from retrieveall.data.schemes import ill_formed, tags_to_spans
 from retrieveall.errors import DataError, InputError
 
 __all__ = ["items"]
@@ -25,12 +25,19 @@ def items(sentences: Iterator[TaggedSentence], reading: Reading) -> Iterator[Ite
 
 def _item(tagged: TaggedSentence, style: FileStyle, name: str, reading: Reading) -> Item:
     sentence = to_sentence(tagged, style, language=reading.language, identifier=name)
-    return Item(sentence, f"{tagged.file}:{tagged.lines[0]}", _ill_formed(tagged, style) if reading.check_tags else ())
+    where = f"{tagged.file}:{tagged.lines[0]}"
+    if not reading.check_tags:
+        return Item(sentence, where)
+    wrong = _ill_formed(tagged, style)
+    starts = [start for start, _, _ in tags_to_spans(tagged.tags, style.accepts)]
+    broken = frozenset(number for number, start in enumerate(starts) if start in wrong)
+    return Item(sentence, where, tuple((f"{tagged.file}:{tagged.lines[i]}", tagged.tags[i]) for i in wrong), broken)
 
 
-def _ill_formed(tagged: TaggedSentence, style: FileStyle) -> tuple[tuple[str, str], ...]:
+def _ill_formed(tagged: TaggedSentence, style: FileStyle) -> list[int]:
+    # A sentence may have letters that the first ones of the file had not.
+    scheme = "bioes" if any(tag[0] in "ESLU" for tag in tagged.tags) else style.scheme
     try:
-        broken = ill_formed(tagged.tags, style.scheme)
+        return ill_formed(tagged.tags, scheme)
     except InputError as error:
         raise DataError(f"{tagged.file}:{tagged.lines[0]}: {error}") from None
-    return tuple((f"{tagged.file}:{tagged.lines[i]}", tagged.tags[i]) for i in broken)
