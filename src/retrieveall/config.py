@@ -88,6 +88,10 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+CpuPrecision: TypeAlias = Literal["same", "int8", "bfloat16", "auto"]
+"""How linear layers are multiplied on a CPU; see ``BackboneConfig``."""
+
+
 class BackboneConfig(_Strict):
     """The frozen language model: a folder in the model folder, any other path, or a hub id with a revision."""
 
@@ -99,6 +103,10 @@ class BackboneConfig(_Strict):
     )
     quantization: Literal["none", "4bit"] = Field(
         default="none", description="'4bit': NF4 weights with bitsandbytes, on a GPU"
+    )
+    cpu_precision: CpuPrecision = Field(
+        default="same",
+        description="of linear layers when predicting on a CPU that has it; 'same': dtype; 'auto': bfloat16, else int8",
     )
 
 

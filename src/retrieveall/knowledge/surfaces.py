@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from retrieveall.errors import ModelFolderError
 from retrieveall.knowledge.files import column, integers, make_table, read_table, write_table
-from retrieveall.knowledge.phrases import BREAK
+from retrieveall.knowledge.words import BREAK, terminate
 
 __all__ = ["Surface", "SurfaceTable"]
 
@@ -78,9 +78,9 @@ class SurfaceTable:
         """The largest row of a sentence that an example refers to; -1 for none."""
         return max(self._examples, default=-1)
 
-    def keys(self) -> list[str]:
-        """The keys of all surfaces, by row."""
-        return [form.replace(" ", BREAK) for form in self._forms.to_pylist()]
+    def keys(self) -> str:
+        """The keys of all surfaces, by row, each followed by ``SEPARATOR``."""
+        return terminate(self._forms.to_pylist()).replace(" ", BREAK)
 
     @classmethod
     def of(cls, surfaces: Iterable[Surface]) -> SurfaceTable:
