@@ -106,7 +106,8 @@ class BackboneConfig(_Strict):
     )
     cpu_precision: CpuPrecision = Field(
         default="same",
-        description="of linear layers when predicting on a CPU that has it; 'same': dtype; 'auto': bfloat16, else int8",
+        description="of a float32 backbone's linear layers when predicting on a CPU; 'same': float32; 'auto': bfloat16 "
+        "if the processor multiplies it, else int8",
     )
 
 
