@@ -19,6 +19,7 @@ from retrieveall.knowledge.words import (
     extend_hashes,
     find_sorted,
     hash_words,
+    sorted_once,
     terminate,
 )
 
@@ -55,7 +56,7 @@ class Components:
         again = np.zeros(len(of), np.bool_)  # a word that a surface has twice
         again[1:] = (of[1:] == of[:-1]) & (at[1:] == at[:-1])
         self._hashes, self._numbers = of[~again], at[~again]
-        self._begins = np.unique(begins)  # hashes of the words that some edge begins with
+        self._begins = sorted_once(begins)  # hashes of the words that some edge begins with
 
     def numbers(self, component: str) -> list[int]:
         """The surfaces with this component, in ascending order."""

@@ -18,6 +18,7 @@ from retrieveall.knowledge.words import (
     extend_hashes,
     find_sorted,
     hash_words,
+    sorted_once,
     terminate,
 )
 
@@ -32,15 +33,13 @@ class PhraseHashes(NamedTuple):
     beginnings: Hashes
 
     @classmethod
-    def of(
-        cls, table: WordTable, first_number: int = 0, *, sizes: npt.NDArray[np.int64] | None = None
-    ) -> PhraseHashes:
+    def of(cls, table: WordTable, first_number: int = 0, *, sizes: npt.NDArray[np.int64] | None = None) -> PhraseHashes:
         """The phrases of a table, numbered from ``first_number``, of the first ``sizes`` characters of each word."""
         prefixes = table.prefixes(table.hashes(sizes))
         last = table.first + table.counts - 1
         whole = np.zeros(len(prefixes), np.bool_)
         whole[last] = True
-        return cls(prefixes[last], first_number + np.arange(len(last)), np.unique(prefixes[~whole]))
+        return cls(prefixes[last], first_number + np.arange(len(last)), prefixes[~whole])
 
     def only(self, kept: npt.NDArray[np.bool_]) -> PhraseHashes:
         """Some of the phrases; beginnings of the others do no harm but to speed."""
@@ -60,7 +59,7 @@ class Phrases:
         order = np.argsort(hashes, kind="stable")
         self._hashes = hashes[order]
         self._numbers = np.concatenate([np.zeros(0, np.int64), *(part.numbers for part in every)])[order]
-        self._beginnings = np.unique(np.concatenate([empty, *(part.beginnings for part in every)]))
+        self._beginnings = sorted_once(np.concatenate([empty, *(part.beginnings for part in every)]))
 
     @classmethod
     def of(cls, phrases: Iterable[str]) -> Phrases:

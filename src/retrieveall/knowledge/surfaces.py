@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retrieveall.errors import ModelFolderError
-from retrieveall.knowledge.files import column, integers, make_table, read_table, write_table
+from retrieveall.knowledge.files import column, encode_labels, integers, make_table, read_table, write_table
 from retrieveall.knowledge.words import BREAK, terminate
 
 __all__ = ["Surface", "SurfaceTable"]
@@ -50,9 +50,7 @@ class SurfaceTable:
     def __init__(self, table: Any, where: str) -> None:
         self._table = table
         self._forms, labels, counts, outside, examples = (column(table, name) for name in table.schema.names)
-        names = labels.values.dictionary_encode()
-        self._names = names.dictionary.to_pylist()
-        self._labels = integers(names.indices)
+        self._names, self._labels = encode_labels(labels.values)
         self._first = integers(labels.offsets)
         self._counts = integers(counts.values)
         self._outside = integers(outside)
