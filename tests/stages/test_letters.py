@@ -12,7 +12,17 @@ from retrieveall.data import normalise, segment
 from retrieveall.engines import ScoreRequest
 from retrieveall.stages import Window, windows_to_run
 
-LETTERLESS = ["1234 5678", "🙂🙂 🎉 ❤️", "?!", "…", "١٢٣ ٤٥", "+49 (0)30 1234-567", "12.5 % | 3 = 4", "7 " * 3000, "1" * 20_000]
+LETTERLESS = [
+    "1234 5678",
+    "🙂🙂 🎉 ❤️",
+    "?!",
+    "…",
+    "١٢٣ ٤٥",
+    "+49 (0)30 1234-567",
+    "12.5 % | 3 = 4",
+    "7 " * 3000,
+    "1" * 20_000,
+]
 
 
 @pytest.fixture
@@ -56,9 +66,7 @@ def tuple_of(entity: Any) -> tuple[int, int, str]:
 def windows_of(text: str, cuts: Sequence[tuple[int, int, int, int]]) -> list[Window]:
     words, source = segment(text), normalise(text)
     return [
-        Window(
-            0, source, text[words[a].start : words[b - 1].end], words[a].start, words[a:b], (first - a, last - a)
-        )
+        Window(0, source, text[words[a].start : words[b - 1].end], words[a].start, words[a:b], (first - a, last - a))
         for a, b, first, last in cuts
     ]
 

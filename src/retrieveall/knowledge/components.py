@@ -50,13 +50,16 @@ class Components:
         for first, table in tables:
             hashes = table.hashes()
             found += [_words(table, hashes, first), *_all_edges(table, hashes, first)]
-        of, at, begins = map(np.concatenate, zip(*found, strict=True))
+        of = np.concatenate([each.components for each in found])
+        at = np.concatenate([each.numbers for each in found])
         order = np.lexsort((at, of))
         of, at = of[order], at[order]
         again = np.zeros(len(of), np.bool_)  # a word that a surface has twice
         again[1:] = (of[1:] == of[:-1]) & (at[1:] == at[:-1])
         self._hashes, self._numbers = of[~again], at[~again]
-        self._begins = sorted_once(begins)  # hashes of the words that some edge begins with
+        self._begins = sorted_once(
+            np.concatenate([each.begins for each in found])
+        )  # hashes of the words that some edge begins with
 
     def numbers(self, component: str) -> list[int]:
         """The surfaces with this component, in ascending order."""

@@ -51,8 +51,8 @@ def use_precision(model: nn.Module, wanted: CpuPrecision) -> None:
     precision = choose_precision(wanted)
     if precision == "same":
         return
-    kind = Int8Linear if precision == "int8" else Bfloat16Linear
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    kind: type[_Reduced] = Int8Linear if precision == "int8" else Bfloat16Linear
+    head = getattr(model, "get_output_embeddings", lambda: None)()
     for parent in list(model.modules()):
         for name, linear in list(parent.named_children()):
             if isinstance(linear, nn.Linear) and not isinstance(linear, _Reduced) and linear is not head:
