@@ -81,7 +81,8 @@ class WordTable:
         within = np.arange(len(hashes)) - np.repeat(self.first, self.counts)
         sums = np.cumsum(hashes * _powers(_WORD, int(self.counts.max(initial=0)))[within], dtype=np.uint64)
         before = np.concatenate([np.zeros(1, np.uint64), sums])[self.first]
-        return sums - np.repeat(before, self.counts)
+        prefixes: Hashes = sums - np.repeat(before, self.counts)
+        return prefixes
 
     def alphabetic(self, *, all_of_it: bool) -> npt.NDArray[np.bool_]:
         """Whether each word has a letter, or consists of letters."""
@@ -109,7 +110,8 @@ def terminate(phrases: Sequence[str]) -> str:
 
 def extend_hashes(phrases: Hashes, words: Hashes, count: int) -> Hashes:
     """The hashes of phrases of ``count`` words, each with one more word."""
-    return phrases + words * _powers(_WORD, count + 1)[count]
+    longer: Hashes = phrases + words * _powers(_WORD, count + 1)[count]
+    return longer
 
 
 def find_sorted(table: Hashes, wanted: Hashes) -> tuple[npt.NDArray[np.bool_], _Integers]:
@@ -146,6 +148,6 @@ def _powers(base: int, size: int) -> Hashes:
 def _letters(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
     """Whether each character is a letter."""
     table = np.zeros(int(codes.max(initial=0)) + 1, np.bool_)
-    present = np.flatnonzero(np.bincount(codes)) if len(codes) else []
-    table[present] = [chr(code).isalpha() for code in present]
+    present = np.flatnonzero(np.bincount(codes))
+    table[present] = [chr(code).isalpha() for code in present.tolist()]
     return table[codes]

@@ -54,9 +54,9 @@ class TaggingDecoder:
         on windows that can hold no part of an entity.
         """
         run = windows_to_run(windows)
-        chosen = ([each[i] for i in run] for each in (windows, prompts, routes))
         scores: list[Scores | Failure | None] = [None] * len(windows)
-        for i, rows in zip(run, self.scores(engine, *chosen), strict=True):
+        found = self.scores(engine, [windows[i] for i in run], [prompts[i] for i in run], [routes[i] for i in run])
+        for i, rows in zip(run, found, strict=True):
             scores[i] = rows
         results: list[Reading | Failure] = [each if isinstance(each, Failure) else Reading() for each in scores]
         stretches = _stretches(windows, scores)
@@ -67,12 +67,12 @@ class TaggingDecoder:
             [self._masked(words, rows) for _, words, rows in units],
             [np.array([has_letter(word) for word in words], dtype=np.bool_) for _, words, _ in units],
         )
-        found: list[list[Span]] = [[] for _ in stretches]
+        own_spans: list[list[Span]] = [[] for _ in stretches]
         for (number, words, _), spans in zip(units, decoded, strict=True):
-            found[number] += [
+            own_spans[number] += [
                 Span(words[first].start, words[last - 1].end, label, p) for first, last, label, p in spans
             ]
-        for stretch, own in zip(stretches, found, strict=True):
+        for stretch, own in zip(stretches, own_spans, strict=True):
             starts = [span.start for span in own]
             for i, window, _ in stretch:
                 first, last = (bisect_left(starts, bound) for bound in window.kept_span)
