@@ -90,6 +90,10 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+CpuPrecision: TypeAlias = Literal["same", "int8", "bfloat16", "auto"]
+"""How linear layers are multiplied on a CPU; see ``BackboneConfig``."""
+
+
 class BackboneConfig(_Strict):
     """The frozen language model: a folder in the model folder, any other path, or a hub id with a revision."""
 
@@ -101,6 +105,11 @@ class BackboneConfig(_Strict):
     )
     quantization: Literal["none", "4bit"] = Field(
         default="none", description="'4bit': NF4 weights with bitsandbytes, on a GPU"
+    )
+    cpu_precision: CpuPrecision = Field(
+        default="same",
+        description="of a float32 backbone's linear layers when predicting on a CPU; 'same': float32; 'auto': bfloat16 "
+        "if the processor multiplies it, else int8",
     )
 
 

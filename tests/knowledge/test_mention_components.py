@@ -7,10 +7,17 @@ from hypothesis import strategies as st
 
 from retrieveall.knowledge.components import Components, components_of
 from retrieveall.knowledge.phrases import BREAK
+from retrieveall.knowledge.words import WordTable, terminate
 
 
 def key(*words: str) -> str:
     return BREAK.join(words)
+
+
+def components_in(keys: list[str]) -> Components:
+    """In two tables, as the surfaces of two languages are."""
+    half = len(keys) // 2
+    return Components([(0, WordTable(terminate(keys[:half]))), (half, WordTable(terminate(keys[half:])))])
 
 
 def test_components_are_words_or_edges() -> None:
@@ -21,11 +28,11 @@ def test_components_are_words_or_edges() -> None:
 
 
 def test_places_of_components() -> None:
-    components = Components([key("Titta", "Ruffo"), key(*"東京大学"), "Anna"])
+    components = components_in([key("Titta", "Ruffo"), key(*"東京大学"), "Anna"])
     words = ["Ruffo", "Anna", *"東京大"]
     assert sorted(components.find(words, [True] * 5)) == [(0, 1), (2, 4), (2, 5)]
     assert list(components.find(words, [False, True, True, False, True])) == []
-    assert list(Components([]).find(words, [True] * 5)) == []
+    assert list(components_in([]).find(words, [True] * 5)) == []
 
 
 words = st.text(st.sampled_from("abÄ北京1.\u00b2"), min_size=1, max_size=3)
@@ -38,6 +45,6 @@ def test_every_component_leads_to_its_surfaces(keys: list[str]) -> None:
     for number, surface in enumerate(keys):
         for component in components_of(surface):
             expected.setdefault(component, []).append(number)
-    components = Components(keys)
+    components = components_in(keys)
     assert {component: components.numbers(component) for component in expected} == expected
     assert components.numbers("unknown") == []

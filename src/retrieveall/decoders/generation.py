@@ -45,13 +45,15 @@ class GenerationDecoder:
     def decode(
         self, engine: Engine, windows: Sequence[Window], prompts: Sequence[Prompt], routes: Sequence[Route]
     ) -> list[Reading | Failure]:
-        """The entities in the model's answers, and the faults of the answers."""
-        written = engine.write(
-            [self._request(*each) for each in zip(windows, prompts, routes, strict=True)],
-        )
+        """The entities in the model's answers, and the faults of the answers.
+
+        The model does not answer about windows without a letter.
+        """
+        asked = [each for each in zip(windows, prompts, routes, strict=True) if each[0].may_hold_entities]
+        written = iter(engine.write([self._request(*each) for each in asked]))
         return [
-            answer if isinstance(answer, Failure) else self._read(answer, window)
-            for answer, window in zip(written, windows, strict=True)
+            self._read(next(written), window) if window.may_hold_entities else Reading((), AnswerFaults())
+            for window in windows
         ]
 
     def target(self, window: Window, prompt: Prompt, gold: Gold) -> Target:
@@ -96,7 +98,9 @@ class GenerationDecoder:
             self._settings.constrained,
         )
 
-    def _read(self, written: Written, window: Window) -> Reading:
+    def _read(self, written: Written | Failure, window: Window) -> Reading | Failure:
+        if isinstance(written, Failure):
+            return written
         parsed = parse_answer(written.answer, window.text, self._labels)
         spans = [
             Span(*trimmed, label, _probability(written, line))

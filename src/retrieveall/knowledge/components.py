@@ -1,23 +1,31 @@
 """Components of mentions: the words of a surface of several words, or where every word is one character, as in Chinese,
 its beginnings and ends. A text that holds a component may mention the surface by it.
 
-Knows the words of surfaces, not their labels. Arrays take a third of the time that a table of lists takes to build.
+Knows the words of surfaces, not their labels. Components are known by their hashes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from retrieveall.knowledge.phrases import BREAK
+from retrieveall.knowledge.words import (
+    BREAK,
+    Hashes,
+    WordTable,
+    extend_hashes,
+    find_sorted,
+    hash_words,
+    sorted_once,
+    terminate,
+)
 
 __all__ = ["Components", "components_of", "has_long_words"]
 
-_CHARACTERS = (2, 3, 4)  # how many of them a beginning or an end has
-
-_Numbers = npt.NDArray[np.int64]
+_CHARACTERS = (2, 3, 4)  # how many of them a beginning or an end has; without a gap
 
 
 def components_of(key: str) -> set[str]:
@@ -34,50 +42,50 @@ class Components:
     """Which surfaces have which component.
 
     Args:
-        keys: the words of every surface, joined by ``BREAK``.
+        tables: words of surfaces, and the number of the first surface of each table.
     """
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        words, surfaces, dictionary = _words(keys)
-        self._codes = dict(zip(dictionary, range(len(dictionary)), strict=True))
-        self._first: set[str] = set()  # words that some edge begins with
-        codes: list[int] = []
-        numbers: list[int] = []
-        for number, key in enumerate(keys):
-            count = key.count(BREAK) + 1
-            if count > 1 and not has_long_words(len(key), count):
-                for edge in _edges(key.split(BREAK)):
-                    self._first.add(edge.partition(BREAK)[0])
-                    codes.append(self._codes.setdefault(edge, len(self._codes)))
-                    numbers.append(number)
-        of = np.concatenate([words, np.array(codes, dtype=np.int64)])
-        at = np.concatenate([surfaces, np.array(numbers, dtype=np.int64)])
+    def __init__(self, tables: Iterable[tuple[int, WordTable]]) -> None:
+        found = [_Found(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.uint64))]
+        for first, table in tables:
+            hashes = table.hashes()
+            found += [_words(table, hashes, first), *_all_edges(table, hashes, first)]
+        of = np.concatenate([each.components for each in found])
+        at = np.concatenate([each.numbers for each in found])
         order = np.lexsort((at, of))
         of, at = of[order], at[order]
-        again = (np.diff(of, prepend=-1) == 0) & (np.diff(at, prepend=-1) == 0)  # a word that a surface has twice
-        self._numbers = at[~again]
-        self._ends = np.cumsum(np.bincount(of[~again], minlength=len(self._codes)))
+        again = np.zeros(len(of), np.bool_)  # a word that a surface has twice
+        again[1:] = (of[1:] == of[:-1]) & (at[1:] == at[:-1])
+        self._hashes, self._numbers = of[~again], at[~again]
+        self._begins = sorted_once(
+            np.concatenate([each.begins for each in found])
+        )  # hashes of the words that some edge begins with
 
     def numbers(self, component: str) -> list[int]:
-        """The surfaces with this component, by their place in ``keys``."""
-        code = self._codes.get(component)
-        if code is None:
-            return []
-        start = self._ends[code - 1] if code else 0
-        found: list[int] = self._numbers[start : self._ends[code]].tolist()
+        """The surfaces with this component, in ascending order."""
+        table = WordTable(terminate([component]))
+        wanted = table.prefixes(table.hashes())[-1]
+        start, end = np.searchsorted(self._hashes, wanted), np.searchsorted(self._hashes, wanted, side="right")
+        found: list[int] = self._numbers[start:end].tolist()
         return found
 
     def find(self, words: Sequence[str], free: Sequence[bool]) -> Iterator[tuple[int, int]]:
         """First word and word after the last of every component among the ``free`` words; they may overlap."""
-        for first, word in enumerate(words):
-            if not free[first]:
-                continue
-            if word in self._codes:
-                yield first, first + 1
-            if word in self._first:
-                for last in (first + size for size in _CHARACTERS):
-                    if all(free[first:last]) and BREAK.join(words[first:last]) in self._codes and last <= len(words):
-                        yield first, last
+        hashes = hash_words(words)
+        open_words = np.array(free, np.bool_)
+        found, _ = find_sorted(self._hashes, hashes)
+        for first in np.flatnonzero(found & open_words).tolist():
+            yield first, first + 1
+        begins, _ = find_sorted(self._begins, hashes)
+        begins &= open_words
+        edges = hashes
+        for size in _CHARACTERS:
+            # From each word on, one word longer than before, as far as the words are free.
+            begins = begins[: len(hashes[size - 1 :])] & open_words[size - 1 :]
+            edges = extend_hashes(edges[: len(begins)], hashes[size - 1 :], size - 1)
+            found, _ = find_sorted(self._hashes, edges)
+            for first in np.flatnonzero(found & begins).tolist():
+                yield first, first + size
 
 
 def has_long_words(characters: int, words: int) -> bool:
@@ -90,23 +98,28 @@ def _edges(words: Sequence[str]) -> set[str]:
     return {BREAK.join(edge) for size in sizes for edge in (words[:size], words[-size:])}
 
 
-def _words(keys: Sequence[str]) -> tuple[_Numbers, _Numbers, list[str]]:
-    """The words that are components: number of the word, number of the surface, and the words by number."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+class _Found(NamedTuple):
+    """Hashes of components, the number of the surface of each, and hashes of the words that edges begin with."""
 
-    table = pa.array(keys, pa.large_string())
-    split = pc.split_pattern(table, BREAK)
-    counts = np.diff(np.asarray(split.offsets))
-    lengths = np.asarray(pc.utf8_length(table))
-    words = split.flatten()
-    rows = np.repeat(np.arange(len(keys)), counts)
-    long = (counts > 1) & (lengths >= 2 * counts)
-    good = np.asarray(pc.utf8_length(words)) > 1
-    good &= long[rows] & np.asarray(pc.match_substring_regex(words, r"\p{L}"))
-    encoded = words.filter(pa.array(good)).dictionary_encode()
-    dictionary: list[str] = encoded.dictionary.to_pylist()
-    codes = np.array(encoded.indices, dtype=np.int64)
-    del table, split, words, encoded
-    pa.default_memory_pool().release_unused()  # 40 MB of the shipped model's surfaces, which Arrow would keep
-    return codes, rows[good].astype(np.int64), dictionary
+    components: Hashes
+    numbers: npt.NDArray[np.int64]
+    begins: Hashes
+
+
+def _words(table: WordTable, hashes: Hashes, first: int) -> _Found:
+    """The words of surfaces of several words that are longer than single characters."""
+    surfaces = table.phrase_of
+    good = (table.long & (table.counts > 1))[surfaces] & (table.sizes > 1) & table.alphabetic(all_of_it=False)
+    return _Found(hashes[good], first + surfaces[good], hashes[:0])
+
+
+def _all_edges(table: WordTable, hashes: Hashes, first: int) -> Iterator[_Found]:
+    """The beginnings and the ends of surfaces whose words are single characters."""
+    short = np.flatnonzero(~table.long & (table.counts > 1))
+    for size in _CHARACTERS:
+        surfaces = short[table.counts[short] > size]
+        for starts in (table.first[surfaces], table.first[surfaces] + table.counts[surfaces] - size):
+            edges = hashes[starts]
+            for count in range(1, size):
+                edges = extend_hashes(edges, hashes[starts + count], count)
+            yield _Found(edges, first + surfaces, hashes[starts])

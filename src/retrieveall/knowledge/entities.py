@@ -12,15 +12,15 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import NamedTuple
 
 from retrieveall.data.segmentation import segment
-from retrieveall.knowledge.components import Components, components_of, has_long_words
+from retrieveall.knowledge.components import Components, components_of
 from retrieveall.knowledge.mentions import MIN_COMMON, MentionCounts, mentions, outside
-from retrieveall.knowledge.phrases import BREAK, Phrases
-from retrieveall.knowledge.stems import similarity, spellings, stem
+from retrieveall.knowledge.phrases import BREAK, PhraseHashes, Phrases
+from retrieveall.knowledge.stems import similarity, spellings, stem_sizes
 from retrieveall.knowledge.surfaces import Surface
+from retrieveall.knowledge.words import WordTable
 from retrieveall.types import KnownEntity, Sentence, Word
 
 __all__ = ["EntityIndex"]
@@ -50,7 +50,7 @@ class EntityIndex:
         self._starts = [0]
         for each in self._counts.values():
             self._starts.append(self._starts[-1] + len(each.surfaces))
-        self._exact = Phrases((key, number) for number, key in enumerate(self._keys()))
+        self._exact = Phrases(PhraseHashes.of(table, first) for first, table in self._tables(fold=True))
         self._component_counts: dict[str, dict[str, Counter[str]]] = {}
 
     def lookup(
@@ -79,7 +79,7 @@ class EntityIndex:
         view = _View(self, words, folded, languages, self._removed(exclude))
         exact: list[_Match] = []
         folded_only: list[_Match] = []
-        for first, last, _, numbers in self._exact.find([(word,) for word in folded]):
+        for first, last, numbers in self._exact.find([(word,) for word in folded]):
             for match in view.matches(first, last, numbers):
                 (exact if match.similarity == 1.0 else folded_only).append(match)
         free = [True] * len(words)
@@ -91,7 +91,7 @@ class EntityIndex:
         near = folded_only
         if near_matches and any(free):
             stems = [spellings(word) if usable else () for word, usable in zip(folded, free, strict=True)]
-            for first, last, _, numbers in self._near.find(stems):
+            for first, last, numbers in self._near.find(stems):
                 near += view.matches(first, last, numbers)
         chosen += _leftmost_longest(near, free)
         return [_known(match, words, text) for match in sorted(chosen)]
@@ -149,25 +149,17 @@ class EntityIndex:
 
     @functools.cached_property
     def _near(self) -> Phrases:
-        return Phrases(self._stems())
+        return Phrases(_stems(table, first) for first, table in self._tables(fold=True))
 
     @functools.cached_property
     def _components(self) -> Components:
-        return Components(list(chain.from_iterable(counts.surfaces.keys() for counts in self._counts.values())))
+        return Components(self._tables())
 
-    def _keys(self) -> Iterator[str]:
-        """The case-folded keys of all surfaces, by number."""
-        for counts in self._counts.values():
-            # All at once: a call for each takes longer than the folding. No word contains NUL.
-            keys = "\0".join(counts.surfaces.keys()).casefold()
-            yield from keys.split("\0") if keys else ()
-
-    def _stems(self) -> Iterator[tuple[str, int]]:
-        for number, key in enumerate(self._keys()):
-            words = key.split(BREAK)
-            # Where every word is one character, as in Chinese, there are no endings.
-            if len(words) <= _MAX_NEAR_WORDS and has_long_words(len(key), len(words)):
-                yield BREAK.join([stem(word) for word in words]), number
+    def _tables(self, *, fold: bool = False) -> Iterator[tuple[int, WordTable]]:
+        """The words of each language's surfaces, or case-folded, and the number of its first surface."""
+        for first, counts in zip(self._starts, self._counts.values(), strict=False):
+            keys = counts.surfaces.keys()
+            yield first, WordTable(keys.casefold() if fold else keys)
 
     def _removed(self, sentences: Sequence[Sentence]) -> dict[str, _Removed]:
         removed: dict[str, _Removed] = {}
@@ -340,6 +332,12 @@ class _View:
                 # An excluded sentence that was never indexed would otherwise leave a negative count.
                 outside += max(0, surface.outside - gone.phrases[key.casefold()])
         return counts, outside
+
+
+def _stems(table: WordTable, first: int) -> PhraseHashes:
+    """The stems of surfaces; where every word is one character, as in Chinese, there are no endings."""
+    stems = PhraseHashes.of(table, first, sizes=stem_sizes(table))
+    return stems.only((table.counts <= _MAX_NEAR_WORDS) & table.long)
 
 
 def _total(counts: Mapping[str, Mapping[str, int]]) -> int:

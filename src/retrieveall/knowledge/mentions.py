@@ -49,7 +49,8 @@ def outside(sentence: Sentence, phrases: Phrases) -> tuple[Counter[str], Counter
     free: list[tuple[str, ...]] = []
     for word in segment(sentence.text):
         free.append(() if any(taken[word.start : word.end]) else (word.text.casefold(),))
-    return Counter(words[0] for words in free if words), Counter(phrase for _, _, phrase, _ in phrases.find(free))
+    found = (BREAK.join([words[0] for words in free[first:last]]) for first, last, _ in phrases.find(free))
+    return Counter(words[0] for words in free if words), Counter(found)
 
 
 def count_mentions(sentences: Sequence[Sentence]) -> MentionCounts:
@@ -65,7 +66,7 @@ def count_mentions(sentences: Sequence[Sentence]) -> MentionCounts:
             known = examples.setdefault(key, [])
             if len(known) < _EXAMPLES and position not in known:
                 known.append(position)
-    several = Phrases((folded, 0) for folded in {key.casefold() for key in counts if BREAK in key})
+    several = Phrases.of(sorted({key.casefold() for key in counts if BREAK in key}))
     common: Counter[str] = Counter()
     occurrences: Counter[str] = Counter()
     for sentence in sentences:

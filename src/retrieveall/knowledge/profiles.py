@@ -7,12 +7,12 @@ advantage.
 
 from __future__ import annotations
 
-import heapq
 import re
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 
 import numpy as np
 import numpy.typing as npt
@@ -210,8 +210,13 @@ def looks_like(profiles: Mapping[str, Profile], texts: Sequence[str]) -> list[di
 
 def _sample(texts: Iterable[str]) -> list[str]:
     """Different texts of letters, in an order that depends on nothing but themselves."""
-    hashed = [(zlib.crc32(text.encode("utf-8", "surrogatepass")), text) for text in texts]
-    chosen = heapq.nsmallest(_SENTENCES, hashed)
+    every = list(texts)
+    encoded = map(methodcaller("encode", "utf-8", "surrogatepass"), every)
+    hashes = np.array(list(map(zlib.crc32, encoded)), np.uint32)
+    # Pairs of only those that can be among the smallest.
+    limit = np.partition(hashes, _SENTENCES)[_SENTENCES] if len(hashes) > _SENTENCES else np.uint32(0xFFFFFFFF)
+    hashed = [(int(hashes[i]), every[i]) for i in np.flatnonzero(hashes <= limit).tolist()]
+    chosen = sorted(hashed)[:_SENTENCES]
     return list(dict.fromkeys(letters for _, text in chosen if (letters := letters_of(text))))
 
 

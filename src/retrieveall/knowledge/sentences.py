@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from retrieveall.data.normal import normalise
 from retrieveall.errors import InputError, ModelFolderError
-from retrieveall.knowledge.files import column, integers, make_table, read_table, write_table
+from retrieveall.knowledge.files import column, encode_labels, int32, integers, make_table, read_table, write_table
 from retrieveall.types import Entity, Sentence
 
 __all__ = ["SentenceTable", "text_key"]
@@ -49,9 +49,7 @@ class SentenceTable:
         self._ids, self._texts, starts, ends, labels = (column(table, name) for name in table.schema.names)
         if not _aligned(self._texts, starts, ends, labels):
             raise ModelFolderError(f"{where}: an entity lies outside of its text; index again")
-        names = labels.values.dictionary_encode()
-        self._names = names.dictionary.to_pylist()
-        self._labels = integers(names.indices)
+        self._names, self._labels = encode_labels(labels.values)
         self._first = integers(starts.offsets)
         self._starts = integers(starts.values)
         self._ends = integers(ends.values)
@@ -146,13 +144,11 @@ class _Lookup:
 
 def _aligned(texts: Any, starts: Any, ends: Any, labels: Any) -> bool:
     """Whether the lists belong together and every span lies inside of its text."""
-    import pyarrow.compute as pc
-
-    first = np.asarray(starts.offsets)
-    if not all(np.array_equal(first, np.asarray(lists.offsets)) for lists in (ends, labels)):
+    first = int32(starts.offsets)
+    if not all(np.array_equal(first, int32(lists.offsets)) for lists in (ends, labels)):
         return False
-    sizes = np.repeat(np.asarray(pc.utf8_length(texts)), np.diff(first))
-    start, end = np.asarray(starts.values), np.asarray(ends.values)
+    sizes = np.repeat(np.fromiter(map(len, texts.to_pylist()), np.int64, len(texts)), np.diff(first))
+    start, end = int32(starts.values), int32(ends.values)
     return bool(((start >= 0) & (start < end) & (end <= sizes)).all())
 
 

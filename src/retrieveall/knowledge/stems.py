@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["similarity", "spellings", "stem"]
+import numpy as np
+import numpy.typing as npt
+
+from retrieveall.knowledge.words import WordTable
+
+__all__ = ["similarity", "spellings", "stem", "stem_sizes"]
 
 _LETTERS = 4  # that two near words have in common at least
 _SYLLABLES = 2  # the same where a letter is a syllable (Hangul)
+_SYLLABLE_RANGE = "가", "힣"
 _KNOWN_ENDING = 2  # letters of the known word, at most, that follow the common beginning
 _ENDING = 3  # the same for the word in the text
 _ENDINGS = 2  # letters of both together, where the known name is a single word; with more it is another name
@@ -26,6 +32,14 @@ def stem(word: str) -> str:
     if size < _SYLLABLES or not word.isalpha():
         return word
     return word[: max(min(size, _least(word)), size - _KNOWN_ENDING)]
+
+
+def stem_sizes(table: WordTable) -> npt.NDArray[np.int64]:
+    """The length of the ``stem`` of each word of a table."""
+    least = np.where(table.begins_with(*_SYLLABLE_RANGE), _SYLLABLES, _LETTERS)
+    shorter = np.maximum(np.minimum(table.sizes, least), table.sizes - _KNOWN_ENDING)
+    whole = (table.sizes < _SYLLABLES) | ~table.alphabetic(all_of_it=True)
+    return np.where(whole, table.sizes, shorter)
 
 
 def spellings(word: str) -> tuple[str, ...]:
@@ -55,7 +69,8 @@ def similarity(words: Sequence[str], known: Sequence[str]) -> float:
 
 def _least(word: str) -> int:
     """Letters that must agree before an ending may differ."""
-    return _SYLLABLES if "가" <= word[0] <= "힣" else _LETTERS
+    first, last = _SYLLABLE_RANGE
+    return _SYLLABLES if first <= word[0] <= last else _LETTERS
 
 
 def _common(word: str, known: str) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retrieveall.errors import ModelFolderError
-from retrieveall.knowledge.files import column, integers, make_table, read_table, write_table
-from retrieveall.knowledge.phrases import BREAK
+from retrieveall.knowledge.files import column, encode_labels, integers, make_table, read_table, write_table
+from retrieveall.knowledge.words import BREAK, terminate
 
 __all__ = ["Surface", "SurfaceTable"]
 
@@ -50,9 +50,7 @@ class SurfaceTable:
     def __init__(self, table: Any, where: str) -> None:
         self._table = table
         self._forms, labels, counts, outside, examples = (column(table, name) for name in table.schema.names)
-        names = labels.values.dictionary_encode()
-        self._names = names.dictionary.to_pylist()
-        self._labels = integers(names.indices)
+        self._names, self._labels = encode_labels(labels.values)
         self._first = integers(labels.offsets)
         self._counts = integers(counts.values)
         self._outside = integers(outside)
@@ -78,9 +76,9 @@ class SurfaceTable:
         """The largest row of a sentence that an example refers to; -1 for none."""
         return max(self._examples, default=-1)
 
-    def keys(self) -> list[str]:
-        """The keys of all surfaces, by row."""
-        return [form.replace(" ", BREAK) for form in self._forms.to_pylist()]
+    def keys(self) -> str:
+        """The keys of all surfaces, by row, each followed by ``SEPARATOR``."""
+        return terminate(self._forms.to_pylist()).replace(" ", BREAK)
 
     @classmethod
     def of(cls, surfaces: Iterable[Surface]) -> SurfaceTable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from retrieveall.stages.merge import merge_knowledge, merge_routes
 from retrieveall.stages.pieces import Parts, Piece, PiecePrediction, cut_pieces, group_pieces, sum_faults
 from retrieveall.stages.stages import Stages, TokenCounter
-from retrieveall.stages.window import Window, cut_windows
+from retrieveall.stages.window import Window, cut_windows, windows_to_run
 
 __all__ = [
     "Parts",
@@ -20,4 +20,5 @@ __all__ = [
     "merge_knowledge",
     "merge_routes",
     "sum_faults",
+    "windows_to_run",
 ]

@@ -9,13 +9,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from retrieveall.data import NormalText, has_letter, may_be_edge
 from retrieveall.types import Word
 
-__all__ = ["Cut", "Window", "cut_windows"]
+__all__ = ["Cut", "Window", "cut_windows", "windows_to_run"]
 
 
 class Cut(NamedTuple):
@@ -61,6 +61,11 @@ class Window:
             and may_be_edge(inside[-1])
         )
 
+    @property
+    def may_hold_entities(self) -> bool:
+        """Whether a word holds a letter; without one, ``allows`` allows nothing."""
+        return any(map(has_letter, self.words))
+
     def continues(self, before: Window) -> bool:
         """Whether the text was split between ``before`` and this window inside a sentence."""
         inside = before.keep[1] < len(before.words) or self.keep[0] > 0
@@ -79,6 +84,19 @@ class Window:
         """The character range of ``source.text`` in which this window's entities begin, end exclusive."""
         first, last = self.keep
         return self.words[first].start, self.words[last - 1].end
+
+
+def windows_to_run(windows: Sequence[Window]) -> list[int]:
+    """The numbers of the windows in which an entity can begin or end: those with a letter, and where the text was
+    split inside a sentence, the windows beside them.
+    """
+    order = sorted(range(len(windows)), key=lambda i: (windows[i].document, windows[i].kept_span))
+    letters = [windows[i].may_hold_entities for i in order]
+    chosen = {i for i, lettered in zip(order, letters, strict=True) if lettered}
+    for (left, right), lettered in zip(pairwise(order), pairwise(letters), strict=True):
+        if any(lettered) and windows[right].continues(windows[left]):
+            chosen |= {left, right}
+    return sorted(chosen)
 
 
 def cut_windows(

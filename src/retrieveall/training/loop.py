@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from retrieveall.config import OptimisationConfig
+from retrieveall.engines.local.fast_linear import has_bfloat16
 from retrieveall.errors import ModelFolderError
 from retrieveall.training.parallel import Processes
 from retrieveall.training.progress import report_on_stderr
@@ -149,8 +150,7 @@ def has_fast_bfloat16(*, use_cpu: bool) -> bool:
     """Whether the hardware multiplies bfloat16 itself; a processor that does not is ten times slower with it."""
     if not use_cpu:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    return has_bfloat16()
 
 
 def _optimizer(

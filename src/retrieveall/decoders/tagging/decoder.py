@@ -16,7 +16,7 @@ from retrieveall.decoders.tagging.lattice import IMPOSSIBLE, decode_batch
 from retrieveall.decoders.tagging.tags import TagSet
 from retrieveall.engines.base import Engine, Failure, ScoreRequest, Scores
 from retrieveall.prompts import Prompt
-from retrieveall.stages import Window
+from retrieveall.stages import Window, windows_to_run
 from retrieveall.tokens import EncodedInput, TokenCodec, choose_tag_tokens, encode_input, tag_token_ids
 from retrieveall.types import Route, Word
 
@@ -50,9 +50,14 @@ class TaggingDecoder:
     ) -> list[Reading | Failure]:
         """The best well-formed tag sequence as spans, each with its probability.
 
-        Overlapping windows are decoded together, so that an entity may extend into the next one.
+        Overlapping windows are decoded together, so that an entity may extend into the next one. The model does not run
+        on windows that can hold no part of an entity.
         """
-        scores = self.scores(engine, windows, prompts, routes)
+        run = windows_to_run(windows)
+        scores: list[Scores | Failure | None] = [None] * len(windows)
+        found = self.scores(engine, [windows[i] for i in run], [prompts[i] for i in run], [routes[i] for i in run])
+        for i, rows in zip(run, found, strict=True):
+            scores[i] = rows
         results: list[Reading | Failure] = [each if isinstance(each, Failure) else Reading() for each in scores]
         stretches = _stretches(windows, scores)
         # No entity crosses a border, so the words between two borders are decoded alone: probabilities remain exact.
@@ -62,12 +67,12 @@ class TaggingDecoder:
             [self._masked(words, rows) for _, words, rows in units],
             [np.array([has_letter(word) for word in words], dtype=np.bool_) for _, words, _ in units],
         )
-        found: list[list[Span]] = [[] for _ in stretches]
+        own_spans: list[list[Span]] = [[] for _ in stretches]
         for (number, words, _), spans in zip(units, decoded, strict=True):
-            found[number] += [
+            own_spans[number] += [
                 Span(words[first].start, words[last - 1].end, label, p) for first, last, label, p in spans
             ]
-        for stretch, own in zip(stretches, found, strict=True):
+        for stretch, own in zip(stretches, own_spans, strict=True):
             starts = [span.start for span in own]
             for i, window, _ in stretch:
                 first, last = (bisect_left(starts, bound) for bound in window.kept_span)
@@ -133,13 +138,13 @@ _Stretch: TypeAlias = list[tuple[int, Window, Scores]]
 """Overlapping windows of one text, in order, with their numbers and scores."""
 
 
-def _stretches(windows: Sequence[Window], scores: Sequence[Scores | Failure]) -> list[_Stretch]:
-    """Runs of overlapping windows, in text order; a failed window ends a run."""
+def _stretches(windows: Sequence[Window], scores: Sequence[Scores | Failure | None]) -> list[_Stretch]:
+    """Runs of overlapping windows, in text order; a window without scores ends a run."""
     stretches: list[_Stretch] = []
     before: Window | None = None
     for i in sorted(range(len(windows)), key=lambda i: (windows[i].document, windows[i].kept_span)):
         window, rows = windows[i], scores[i]
-        if isinstance(rows, Failure):
+        if rows is None or isinstance(rows, Failure):
             before = None
             continue
         if before is None or not window.continues(before):

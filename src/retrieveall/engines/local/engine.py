@@ -15,6 +15,7 @@ from retrieveall.adapters.bank import AdapterBank
 from retrieveall.config import ModelConfig
 from retrieveall.engines.base import Failure, ScoreRequest, Scores, WriteRequest, Written
 from retrieveall.engines.local.backbone import check_length, open_backbone
+from retrieveall.engines.local.fast_linear import use_precision
 from retrieveall.engines.local.forward import attention_mask, output_embedding, score_tokens
 from retrieveall.engines.local.writer import AnswerWriter
 from retrieveall.errors import InputError, ModelFolderError
@@ -68,7 +69,10 @@ class LocalEngine:
         model = open_backbone(config, folder, place)
         check_length(config, model)
         model.to(place)
-        bank = AdapterBank.attach(model, AdapterPool(folder, backbone_fingerprint(model)))
+        pool = AdapterPool(folder, backbone_fingerprint(model))
+        if place.type == "cpu" and config.backbone.dtype == "float32":
+            use_precision(model, config.backbone.cpu_precision)  # after the fingerprint, which is of the weights
+        bank = AdapterBank.attach(model, pool)
         return cls(model, bank, codec, full_attention=config.decoder.full_attention)
 
     @property
