@@ -5,7 +5,8 @@
 
 A block in a document begins with ``<!-- generated: COMMAND -->`` and ends with ``<!-- end -->``; the command is one
 of ``python FILE``, ``retrieveall ...``, ``results FILE...`` (the table of reports), ``measured FILE...`` (what
-``recipes.measure`` wrote, side by side) and ``headline FILE`` (one number).
+``recipes.measure`` wrote, side by side), ``means FILE...`` (the same without single sets and languages) and
+``headline FILE`` (one number).
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/cli.md", "docs/lab_book.md")
+DOCUMENTS = ("README.md", "docs/cli.md", "docs/lab_book.md", "docs/models.md")
 VERBS = (
     "extract", "train", "add-language", "adopt", "remove-language", "index", "evaluate", "benchmark",
     "validate", "convert", "serve", "info", "plan",
 )  # fmt: skip
 
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_SINGLE = re.compile(r"^\| (?:running, \w\w/|PAN-X, \w\w,).*\n", re.MULTILINE)
 _SCORE = re.compile(r"\b[01]\.\d+\b")
 
 
@@ -39,11 +41,14 @@ def generate(command: str) -> str:
         return "\n" + render_table(load_reports([ROOT / name for name in arguments])).strip() + "\n\n"
     if program == "headline":
         return headline(ROOT / arguments[0])
-    if program == "measured":
+    if program in ("measured", "means"):
         sys.path.insert(0, str(ROOT))  # recipes are beside the package, not in it
         from recipes.measure.tables import compare
 
-        return "\n" + compare([json.loads((ROOT / name).read_text("utf-8")) for name in arguments]).strip() + "\n\n"
+        table = compare([json.loads((ROOT / name).read_text("utf-8")) for name in arguments]).strip()
+        if program == "means":
+            table = _SINGLE.sub("", table)
+        return f"\n{table}\n\n"
     if program == "python":
         source = (ROOT / arguments[0]).read_text(encoding="utf-8").strip()
         return f"```python\n{source}\n```\n\n```text\n{_run([sys.executable, *arguments])}\n```\n"
