@@ -127,8 +127,13 @@ def _reason(results: Results, method: str) -> str:
     prefix = slug(method)
     reasons = [reason for name, reason in results.missing if name.startswith(f"{prefix}.")]
     reason = reasons[0] if reasons else "not run yet"
-    weights = "expected the backbone" in reason or "expected a backbone, got none" in reason
-    weights = weights or "could not load the backbone" in reason or "could not load the tokenizer" in reason
+    signs = (
+        "expected the backbone in",
+        "expected a backbone, got none",
+        "expected tokenizer.json in",
+        "could not load the",
+    )
+    weights = any(sign in reason for sign in signs)
     return "needs weights" if weights else reason[:120]
 
 
