@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from retrieveall.engines import Failure
-from retrieveall.errors import EngineError, InputError, LanguageError
+from retrieveall.errors import EngineError, InputError, LanguageError, RetrieveAllError
 from retrieveall.serving.archive import unpack
 from retrieveall.serving.batching import Answer, Batcher, Closing, Job, Overloaded, Task
 from retrieveall.serving.changes import add_language, between, quiet, remove_language
+from retrieveall.serving.logs import log_error
 from retrieveall.serving.metrics import Metrics
 from retrieveall.serving.schema import (
     Changed,
@@ -145,8 +146,11 @@ class Service:
             return await self._finish(job)
         except (TimedOut, Closing) as error:
             reason = str(error) or "the server is shutting down"
-        except (InputError, EngineError) as error:
+        except RetrieveAllError as error:
             reason = str(error)
+        except Exception as error:  # the answer has begun: only its lines can still say so
+            log_error(error)
+            reason = "internal error; the server's log says where"
         return [Failure(reason)] * len(job.tasks)
 
     async def _finish(self, job: Job, receive: Receive | None = None) -> list[Answer]:
