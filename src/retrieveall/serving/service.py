@@ -96,6 +96,8 @@ class Service:
         job = self.batcher.submit(tasks)
         results = []
         for number, answer in enumerate(await self._finish(job, receive)):
+            if isinstance(answer, Exception):
+                raise answer
             if isinstance(answer, Failure):
                 raise EngineDown(f"the engine failed on text {number}: {answer.reason}")
             results.append(Result.of(answer.only(labels, asked.threshold), asked.explain))
@@ -141,17 +143,11 @@ class Service:
                 self.batcher.cancel(job)
 
     async def _answers(self, job: Job) -> list[Answer]:
-        """The answers of a part of a stream; an error of the whole part is that of each text."""
+        """The answers of a part of a stream; one that is not done in time fails for each of its texts."""
         try:
             return await self._finish(job)
         except (TimedOut, Closing) as error:
-            reason = str(error) or "the server is shutting down"
-        except RetrieveAllError as error:
-            reason = str(error)
-        except Exception as error:  # the answer has begun: only its lines can still say so
-            log_error(error)
-            reason = "internal error; the server's log says where"
-        return [Failure(reason)] * len(job.tasks)
+            return [Failure(str(error) or "the server is shutting down")] * len(job.tasks)
 
     async def _finish(self, job: Job, receive: Receive | None = None) -> list[Answer]:
         waiting = quiet(asyncio.wrap_future(job.done))
@@ -277,10 +273,19 @@ async def _hang_up(receive: Receive) -> None:
         pass
 
 
+def _reason(answer: Failure | Exception) -> str:
+    if isinstance(answer, Failure):
+        return answer.reason
+    if isinstance(answer, RetrieveAllError):
+        return str(answer)
+    log_error(answer)
+    return "internal error; the server's log says where"
+
+
 def _line(number: int, answer: Answer, labels: Sequence[str], asked: ExtractRequest) -> bytes:
     if isinstance(answer, Prediction):
         fields = fields_of(answer.only(labels, asked.threshold), asked.explain)
         line = StreamResult.model_construct(index=number, **fields)
-    else:
-        line = StreamResult(index=number, error=answer.reason)
+    else:  # the response has begun: only its lines can still say what failed
+        line = StreamResult(index=number, error=_reason(answer))
     return line.model_dump_json(exclude_none=True).encode() + b"\n"
