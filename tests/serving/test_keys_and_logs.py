@@ -91,7 +91,6 @@ def test_no_text_and_no_key_is_logged(
     guarded: httpx.Client, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # the client of this test logs addresses
     headers = {"authorization": f"Bearer {KEY}"}
     secret = "Geheimnis"
     asks: list[dict[str, Any]] = [
@@ -111,13 +110,12 @@ def test_no_text_and_no_key_is_logged(
     guarded.get("/v1/model", headers={"authorization": f"Bearer wrong{secret}"})
     metrics = guarded.get("/metrics", headers=headers).text
     out, err = capfd.readouterr()
-    seen = "".join(f"{record.getMessage()} {record.exc_text or ''} {record.exc_info}" for record in caplog.records)
+    records = [record for record in caplog.records if not record.name.startswith("http")]  # this test's own client
+    seen = "\n".join(f"{each.name} {each.getMessage()} {each.exc_text or ''} {each.exc_info}" for each in records)
     assert "POST /v1/extract 200" in seen
     assert "ZeroDivisionError at" in seen
-    for place in (seen, out, err, metrics):
-        assert secret not in place
-        assert KEY not in place
-        assert ADMIN not in place
+    lines = "\n".join((seen, out, err, metrics)).splitlines()
+    assert [line for line in lines if any(each in line for each in (secret, KEY, ADMIN))] == []
 
 
 def test_secrets_come_from_the_environment_and_are_not_shown() -> None:

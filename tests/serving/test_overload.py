@@ -143,14 +143,14 @@ def test_garbage_slow_and_leaving_clients_do_not_disturb_others() -> None:
                 connection.close()
 
         def work(number: int) -> set[int]:
-            with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-                return {ask(client, f"N{number}")[0] for _ in range(10)}
+            with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
+                return {ask(client, f"N{number}")[0] for _ in range(5)}
 
-        disturbing = [threads.submit(disturb, number) for number in range(4)]
-        working = list(threads.map(work, range(8)))
+        disturbing = [threads.submit(disturb, number) for number in range(2)]
+        working = list(threads.map(work, range(4)))
         stop.set()
         for each in disturbing:
             each.result()
-        assert working == [{200}] * 8
+        assert working == [{200}] * 4
         until(lambda: service.batcher.idle)
         assert service.batcher.waiting == 0

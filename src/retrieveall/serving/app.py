@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -64,6 +65,7 @@ def create_app(model: Any, settings: ServiceSettings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
+        logging.getLogger("uvicorn.access").disabled = True  # it writes query strings
         service.start()
         yield
         service.stop()

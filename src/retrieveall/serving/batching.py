@@ -21,7 +21,8 @@ from retrieveall.types import LEVELS, Level, Prediction
 __all__ = ["Answer", "Batch", "Batcher", "Closing", "Job", "Model", "Overloaded", "Task"]
 
 T = TypeVar("T")
-Answer: TypeAlias = Prediction | Failure
+Answer: TypeAlias = Prediction | Failure | Exception
+"""Of one text. A failure is the engine's; an exception, what the model raised for this text."""
 _SHORTEST_RETRY, _LONGEST_RETRY = 1, 60
 
 
@@ -285,13 +286,13 @@ class Batcher:
     def _predict(self, batch: Batch) -> list[Answer]:
         """Compute a batch and hand out its answers; a text that spoils the batch fails alone."""
         batch = [(job, number) for job, number in batch if not job.cancelled]
+        answers: list[Answer]
         try:
             answers = self._ask(batch)
         except Exception as error:
             if len(batch) > 1:
                 return [answer for each in batch for answer in self._predict([each])]
-            batch[0][0].fail(error)
-            return []
+            answers = [error]
         for (job, number), answer in zip(batch, answers, strict=True):
             job.put(number, answer)
         return answers

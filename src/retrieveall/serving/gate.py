@@ -11,20 +11,17 @@ import base64
 import binascii
 import hmac
 import json
-import logging
 import time
-import traceback
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 from starlette.exceptions import HTTPException
 
+from retrieveall.serving.logs import log_error, logger
 from retrieveall.serving.metrics import Metrics
 from retrieveall.serving.settings import ServiceSettings
 
 __all__ = ["OPEN", "Gate", "bearer", "same_secret"]
-
-logger = logging.getLogger("retrieveall.serving")
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -68,7 +65,7 @@ class Gate:
         try:
             await self._pass(scope, receive, sent)
         except Exception as error:
-            logger.error("%s at %s", type(error).__name__, _places(error))
+            log_error(error)
             if not sent.status:
                 await _refuse(sent, 500, "internal error; the server's log says where")
         finally:
@@ -190,12 +187,6 @@ def _host(value: bytes) -> str:
 def _method(scope: Scope) -> str:
     known = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
     return str(scope["method"]) if scope["method"] in known else "OTHER"
-
-
-def _places(error: BaseException) -> str:
-    """Where an error was raised, without its message."""
-    frames: Iterable[traceback.FrameSummary] = traceback.extract_tb(error.__traceback__)[-6:]
-    return " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(list(frames)))
 
 
 async def _refuse(send: Send, status: int, detail: str, *, close: bool = False) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from retrieveall.engines import Failure
 from retrieveall.serving.batching import Answer
+from retrieveall.types import Prediction
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
@@ -26,7 +26,7 @@ class Metrics:
         self._adapters = self._histogram("batch_adapters", "different adapters in a batch", _TEXTS)
         self._computing = self._histogram("batch_seconds", "time to compute a batch", _SECONDS)
         self._texts = self._counter("texts", "texts computed, by the language of their adapter", ["language"])
-        self._failures = self._counter("failed_texts", "texts that the engine failed on")
+        self._failures = self._counter("failed_texts", "texts without a result")
         self._cancelled = self._counter("cancelled_requests", "requests whose client left before the answer")
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
@@ -50,7 +50,7 @@ class Metrics:
             return
         self._batches.observe(len(answers))
         self._computing.observe(seconds)
-        found = [answer for answer in answers if not isinstance(answer, Failure)]
+        found = [answer for answer in answers if isinstance(answer, Prediction)]
         self._adapters.observe(len({name for each in found for name in each.route.adapters}))
         self._failures.inc(len(answers) - len(found))
         for each in found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
 import time
@@ -15,12 +14,12 @@ import uvicorn
 
 from retrieveall.errors import InputError
 from retrieveall.serving.app import create_app
+from retrieveall.serving.logs import logger
 from retrieveall.serving.service import Service
 from retrieveall.serving.settings import ServiceSettings
 
 __all__ = ["serve"]
 
-logger = logging.getLogger("retrieveall.serving")
 _BACKLOG = 2048
 _POLL = 0.05
 _KEEP_ALIVE = 30

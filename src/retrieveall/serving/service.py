@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from retrieveall.engines import Failure
-from retrieveall.errors import EngineError, InputError, LanguageError
+from retrieveall.errors import EngineError, InputError, LanguageError, RetrieveAllError
 from retrieveall.serving.archive import unpack
 from retrieveall.serving.batching import Answer, Batcher, Closing, Job, Overloaded, Task
 from retrieveall.serving.changes import add_language, between, quiet, remove_language
+from retrieveall.serving.logs import log_error
 from retrieveall.serving.metrics import Metrics
 from retrieveall.serving.schema import (
     Changed,
@@ -95,6 +96,8 @@ class Service:
         job = self.batcher.submit(tasks)
         results = []
         for number, answer in enumerate(await self._finish(job, receive)):
+            if isinstance(answer, Exception):
+                raise answer
             if isinstance(answer, Failure):
                 raise EngineDown(f"the engine failed on text {number}: {answer.reason}")
             results.append(Result.of(answer.only(labels, threshold), asked.explain))
@@ -140,14 +143,11 @@ class Service:
                 self.batcher.cancel(job)
 
     async def _answers(self, job: Job) -> list[Answer]:
-        """The answers of a part of a stream; an error of the whole part is that of each text."""
+        """The answers of a part of a stream; one that is not done in time fails for each of its texts."""
         try:
             return await self._finish(job)
         except (TimedOut, Closing) as error:
-            reason = str(error) or "the server is shutting down"
-        except (InputError, EngineError) as error:
-            reason = str(error)
-        return [Failure(reason)] * len(job.tasks)
+            return [Failure(str(error) or "the server is shutting down")] * len(job.tasks)
 
     async def _finish(self, job: Job, receive: Receive | None = None) -> list[Answer]:
         waiting = quiet(asyncio.wrap_future(job.done))
@@ -277,10 +277,19 @@ async def _hang_up(receive: Receive) -> None:
         pass
 
 
+def _reason(answer: Failure | Exception) -> str:
+    if isinstance(answer, Failure):
+        return answer.reason
+    if isinstance(answer, RetrieveAllError):
+        return str(answer)
+    log_error(answer)
+    return "internal error; the server's log says where"
+
+
 def _line(number: int, answer: Answer, labels: Sequence[str], threshold: float, *, explain: bool) -> bytes:
     if isinstance(answer, Prediction):
         fields = fields_of(answer.only(labels, threshold), explain)
         line = StreamResult.model_construct(index=number, **fields)
-    else:
-        line = StreamResult(index=number, error=answer.reason)
+    else:  # the response has begun: only its lines can still say what failed
+        line = StreamResult(index=number, error=_reason(answer))
     return line.model_dump_json(exclude_none=True).encode() + b"\n"
