@@ -32,8 +32,8 @@ test: $(VENV)/.installed-dev  ## All tests, offline.
 check: lint types imports  ## What must hold of the code besides its tests.
 
 lint: $(VENV)/.installed-dev
-	$(BIN)/ruff check src tests recipes scripts examples
-	$(BIN)/ruff format --check src tests recipes scripts examples
+	$(BIN)/ruff check src tests recipes scripts examples benchmarks
+	$(BIN)/ruff format --check src tests recipes scripts examples benchmarks
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy

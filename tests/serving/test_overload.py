@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,7 +39,7 @@ def test_a_full_queue_is_said_at_once() -> None:
         until(lambda: service.batcher.waiting == 16)
         refused = [ask(client, "more") for _ in range(20)]
         assert {status for status, _, _ in refused} == {429}
-        assert min(seconds for _, seconds, _ in refused) < 0.1  # the model is held back: none waits for it
+        assert median(seconds for _, seconds, _ in refused) < 0.1  # the model is held back: none waits for it
         assert all(answer.headers["retry-after"].isdigit() for _, _, answer in refused)
         assert service.batcher.waiting == 16
         model.go.set()
@@ -141,16 +142,17 @@ def test_garbage_slow_and_leaving_clients_do_not_disturb_others() -> None:
                 if number % 2:
                     connection.sendall(b"\x00garbage\r\n\r\n")
                 connection.close()
+                time.sleep(0.02)  # clients and server share this process: without a pause it does nothing else
 
         def work(number: int) -> set[int]:
-            with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
-                return {ask(client, f"N{number}")[0] for _ in range(5)}
+            with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+                return {ask(client, f"N{number}")[0] for _ in range(20)}
 
-        disturbing = [threads.submit(disturb, number) for number in range(2)]
-        working = list(threads.map(work, range(4)))
+        disturbing = [threads.submit(disturb, number) for number in range(4)]
+        working = list(threads.map(work, range(8)))
         stop.set()
         for each in disturbing:
             each.result()
-        assert working == [{200}] * 4
+        assert working == [{200}] * 8
         until(lambda: service.batcher.idle)
         assert service.batcher.waiting == 0

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 from retrieveall.config import check_language
 from retrieveall.errors import InputError, LanguageError, RetrieveAllError
@@ -107,13 +108,15 @@ async def _read(request: Request, kind: type[B]) -> B:
     """The body as ``kind``; its values are not repeated in errors.
 
     Raises:
-        HTTPException: not JSON, another content type, or not as the schema says.
+        HTTPException: not JSON, another content type, not as the schema says, or the client left.
     """
     content = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content != "application/json":
         raise HTTPException(415, "expected Content-Type: application/json")
     try:
         return kind.model_validate_json(await request.body())
+    except ClientDisconnect:
+        raise HTTPException(400, "expected the whole body, the client left") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))[:80]
@@ -235,7 +238,10 @@ async def put_language(language: str, request: Request, service: Served) -> Chan
     folder; the knowledge may be left out. Needs the admin token.
     """
     _admin(request, service)
-    return await service.add_language(check_language(language), request.stream())
+    try:
+        return await service.add_language(check_language(language), request.stream())
+    except ClientDisconnect:
+        raise HTTPException(400, "expected the whole archive, the client left") from None
 
 
 async def delete_language(language: str, request: Request, service: Served) -> Changed:

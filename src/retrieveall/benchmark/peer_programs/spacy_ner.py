@@ -65,4 +65,7 @@ def predict(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    {"train": train, "predict": predict}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "train":
+        train(*sys.argv[2:])
+    else:
+        predict(*sys.argv[2:])
