@@ -1,16 +1,12 @@
 """What `make run` shows: names in texts of eight languages, and what to type next.
 
-Reads nothing but the package: the model ships with it. `--svg FILE` saves the output as a picture.
+Reads nothing but the package: the model ships with it.
 """
 
 from __future__ import annotations
 
-import argparse
-import re
 import time
-from pathlib import Path
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
@@ -50,11 +46,7 @@ def show(console: Console, prediction: Prediction) -> None:
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--svg", type=Path, help="save the output as a picture")
-    args = parser.parse_args()
-    console = Console(highlight=False, record=args.svg is not None, width=100 if args.svg else None)
+    console = Console(highlight=False)
     started = time.perf_counter()
     model = RetrieveAll.from_pretrained("base")
     opened = time.perf_counter()
@@ -66,9 +58,6 @@ def main() -> None:
     seconds = f"{opened - started:.1f} s to open the model, {done - opened:.1f} s to read"
     console.print(f"{len(TEXTS)} texts, {names} names; {seconds}.\n")
     console.print(NEXT)
-    if args.svg:
-        offline = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)  # nothing from outside
-        console.save_svg(str(args.svg), title="make run", code_format=offline)
 
 
 if __name__ == "__main__":

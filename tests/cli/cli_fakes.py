@@ -71,7 +71,7 @@ def install(model: FakeModel) -> None:
 def one_error(result: Result, *parts: str) -> None:
     """The command failed with 1 and one line on standard error that says all of ``parts``."""
     assert result.exit_code == 1, result.output
-    lines = [line for line in result.stderr.splitlines() if not line.startswith("note: ")]
+    lines = [line for line in result.stderr.splitlines() if not line.startswith(("note: ", "read "))]
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("error: ")
     for part in parts:

@@ -179,7 +179,7 @@ def test_other_options_are_refused_when_going_on(run: Run, stop: Callable[[int],
     command = ["extract", "-i", source, "-o", target, "--batch-size", "1", "--resume", "--text-column"]
     stop(2)
     run(*command, "review")
-    one_error(run(*command, "review", "--threshold", "0.5"), "threshold", "0.0 then, 0.5 now", "out.jsonl.part")
+    one_error(run(*command, "review", "--threshold", "0.5"), "the model's own then, 0.5 now", "out.jsonl.part")
     one_error(run(*command, "stars"), "text column", "review then, stars now")
     source.write_text(source.read_text() + "5,Ada,1\n")
     one_error(run(*command, "review"), "another input")

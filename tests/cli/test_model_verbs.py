@@ -225,9 +225,9 @@ def test_bad_additions(run: Run, data: Path, model_copy: Path, tmp_path: Path) -
     one_error(run("add-language", "nds", "--data", tmp_path / "no.tsv", "-m", model_copy), "no.tsv", "check the path")
     one_error(run("add-language", "nds", "--data", tmp_path / "model", "-m", model_copy), "train.tsv")
     one_error(run("add-language", "nds", "--data", file), "--copy-to")
-    three = tmp_path / "three.tsv"
-    three.write_text("Ada\tNNP\tB-PER\n")
-    one_error(run("add-language", "nds", "--data", three, "-m", model_copy), "three.tsv:1", "two columns", "got 3")
+    prose = tmp_path / "prose.txt"
+    prose.write_text("Ada wohnt in Berlin.\nKarl wohnt in Köln.\n")
+    one_error(run("add-language", "nds", "--data", prose, "-m", model_copy), "prose.txt", "conll")
     one_error(run("add-language", "de", "--data", file, "-m", model_copy), "already", "remove-language")
 
 

@@ -47,8 +47,6 @@ def test_it_is_served_and_loads_nothing_from_elsewhere(http: httpx.Client) -> No
     assert http.get("/docs").status_code == http.get("/redoc").status_code == 404
 
 
-
-
 @schemathesis.serializer("application/x-tar")
 def anything(context: Any, value: Any) -> bytes:
     """Whatever was generated, as bytes: no archive."""

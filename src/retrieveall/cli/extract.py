@@ -137,7 +137,7 @@ def extract(
     options = {
         **{"input": source.identity(), "model": model, "format": chosen.value, "text column": text_column},
         **{"input format": input_format.value, "whole file": whole_file, "language": language},
-        **{"labels": wanted, "threshold": threshold, "explain": explain},
+        **{"labels": wanted, "threshold": "the model's own" if threshold is None else threshold, "explain": explain},
     }
     # Opened before the model is loaded, so that an unwritable file fails at once.
     with _open_target(target, options if resume else None) as (stream, partial):

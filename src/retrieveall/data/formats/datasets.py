@@ -113,7 +113,10 @@ def _files(source: Source) -> list[Path]:
     if (root / _DICT).is_file():
         root = next((root / name for name in _names_of(source.split) if (root / name).is_dir()), root)
         return sorted(root.glob("*.arrow")) if root != source.path else []
-    found = sorted(root.glob("*.arrow")) if (root / _STATE).is_file() else sorted(root.rglob("*.parquet"))
+    if (root / _STATE).is_file():
+        found = sorted(root.glob("*.arrow"))
+    else:  # as the hub lays them out: beside the card, in ``data/``, or in a folder a configuration
+        found = sorted((*root.glob("*.parquet"), *root.glob("*/*.parquet")))
     if source.split:
         found = [file for file in found if file.stem.partition("-")[0] in _names_of(source.split)]
     for file in found:
