@@ -26,8 +26,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 run: $(VENV)/.installed  ## Extract entities from sentences in eight languages with the shipped model.
 	$(BIN)/python examples/eight_languages.py
 
-test: $(VENV)/.installed-dev  ## All tests, offline.
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+test: $(VENV)/.installed-dev  ## All tests, offline, in two processes.
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: lint types imports  ## What must hold of the code besides its tests.
 
