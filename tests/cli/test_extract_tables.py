@@ -190,3 +190,15 @@ def test_resume_needs_files(run: Run, fake: FakeModel, tmp_path: Path, arguments
     result = run("extract", "--resume", *arguments, input="Ada")
     assert result.exit_code in (1, 2)
     assert not hasattr(fake, "opened")
+
+
+@pytest.mark.parametrize("options", [[], ["--resume"]])
+def test_the_input_is_not_written_over(run: Run, tmp_path: Path, options: list[str]) -> None:
+    source = write(tmp_path / "in.csv")
+    before = source.read_bytes()
+    (tmp_path / "link.csv").symlink_to(source)
+    for target in (source, tmp_path / "link.csv"):
+        result = run("extract", "-i", source, "-o", target, "--text-column", "review", *options)
+        assert result.exit_code == 2
+        assert "is the input" in result.stderr
+    assert source.read_bytes() == before

@@ -510,3 +510,10 @@ def test_a_file_without_entities_is_a_warning_with_its_format(write: Write) -> N
         f"{path}: no entity in 1 sentences, read as JSONL of this library"
     ]
     assert report.ok
+
+
+def test_brat_keeps_a_byte_order_mark_that_is_text(tmp_path: Path) -> None:
+    sentence = Sentence("\ufeffAda Bo", (Entity(1, 4, "PER", "Ada"),), "de")
+    write_corpus([sentence], tmp_path / "brat", format="brat")
+    (found,) = read_corpus(tmp_path / "brat", language="de")
+    assert (found.text, found.entities) == (sentence.text, sentence.entities)

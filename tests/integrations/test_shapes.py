@@ -56,9 +56,13 @@ def test_the_keys_are_those_of_transformers() -> None:
 def test_a_dataset_gets_columns(names: KnownNames) -> None:
     datasets = pytest.importorskip("datasets")
     dataset = datasets.Dataset.from_dict({"review": [TEXT, None, "none"], "id": [1, 2, 3]})
-    mapped = dataset.map(map_entities(names, "review"), batched=True)  # type: ignore[arg-type]
-    assert mapped["id"] == [1, 2, 3]
-    assert [[entity["text"] for entity in row] for row in mapped["entities"]] == [["Ada Lovelace", "London"], [], []]
+    for batched in (True, False):
+        mapped = dataset.map(map_entities(names, "review"), batched=batched)  # type: ignore[arg-type]
+        assert mapped["id"] == [1, 2, 3]
+        found = [[entity["text"] for entity in row] for row in mapped["entities"]]
+        assert found == [["Ada Lovelace", "London"], [], []]
+    with pytest.raises(InputError, match="expected the column 'revew', there are review, id"):
+        dataset.map(map_entities(names, "revew"), batched=True)  # type: ignore[arg-type]
 
 
 def test_gliner_labels_are_returned_as_asked_for(names: KnownNames) -> None:

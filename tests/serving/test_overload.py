@@ -156,3 +156,18 @@ def test_garbage_slow_and_leaving_clients_do_not_disturb_others() -> None:
         assert working == [{200}] * 8
         until(lambda: service.batcher.idle)
         assert service.batcher.waiting == 0
+
+
+def test_requests_that_outlast_the_drain_are_answered() -> None:
+    model = FakeModel(held=True)
+    with (
+        live(model) as (url, service),
+        ThreadPoolExecutor(4) as threads,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
+    ):
+        calls = [threads.submit(ask, client, f"N{i}") for i in range(3)]
+        assert model.entered.wait(20)
+        until(lambda: service.active_requests() == 3)
+        service.batcher.abandon()
+        assert [call.result()[0] for call in calls] == [503] * 3
+        model.go.set()

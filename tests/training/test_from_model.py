@@ -86,6 +86,11 @@ def test_own_labels_on_a_tiny_model(tiny_model: Path, tmp_path: Path) -> None:
     assert (shape.rank, shape.alpha) == (2, 4.0)  # of its first adapter
     found = model.predict([json.loads(line)["text"] for line in (OWN_LABELS / "en" / "train.jsonl").open()][:5])
     assert {entity.label for each in found for entity in each.entities} <= {"DISH", "PRODUCT"}
+    weights = (out / "adapters" / "en" / "adapter_model.safetensors").read_bytes()
+    again = run("train", OWN_LABELS, "--from", tiny_model, "--out", out, "--set", "steps=3")
+    assert again.exit_code == 1
+    assert "is a trained model; choose another folder, or leave --from out" in again.stderr
+    assert (out / "adapters" / "en" / "adapter_model.safetensors").read_bytes() == weights
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,8 @@ def extract(
     source = _open_source(texts or [], input, input_format, whole_file, text_column)
     if resume and (target is None or not source.files):
         raise typer.BadParameter("expected --input and --output as files with --resume", param_hint="--resume")
+    if target is not None and any(_is_same(target, file) for file in source.files):
+        raise typer.BadParameter(f"{target} is the input; name another file", param_hint="--output")
     use_threads(threads)
     options = {
         **{"input": source.identity(), "model": model, "format": chosen.value, "text column": text_column},
@@ -145,6 +147,10 @@ def extract(
         from retrieveall.cli.extraction import Extraction
 
         opened = RetrieveAll.from_pretrained(model, verify=verify, server=server, device=device)
+        if not opened.languages:
+            note(
+                f"note: {model} has no adapter, the backbone runs alone; a training that was stopped is to be repeated"
+            )
         renderer = _make_renderer(chosen, wanted or opened.labels, explain, target)
         run = Extraction(opened, renderer, stream, partial, language=language, labels=wanted, threshold=threshold)
         shown = source.size is not None and not (target is None and is_terminal(sys.stdout))
@@ -173,6 +179,10 @@ def _open_target(target: Path | None, options: Mapping[str, Any] | None) -> Iter
         return
     with open_output(sys.stdout if target is None else target) as stream:
         yield stream, None
+
+
+def _is_same(target: Path, file: Path) -> bool:
+    return target.exists() and file.exists() and target.samefile(file)
 
 
 def _note_unknown(unknown: int, texts: int, languages: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from retrieveall.errors import InputError, LanguageError
 if TYPE_CHECKING:
     from retrieveall.model_folder import ModelFolder
 
-__all__ = ["open_writable", "run_folder"]
+__all__ = ["open_writable", "run_folder", "run_of"]
 
 
 def open_writable(model: str, copy_to: Path | None, *, has: str | None = None, reuse: bool = False) -> ModelFolder:
@@ -71,6 +71,12 @@ def _same_model(copy: ModelFolder, original: ModelFolder, name: str) -> ModelFol
     return copy
 
 
+def run_of(model: Path, purpose: str) -> Path:
+    """The folder beside a model that holds its checkpoints while it is trained."""
+    model = model.resolve()
+    return model.with_name(f"{model.name}.{purpose}.run")
+
+
 @contextmanager
 def run_folder(named: Path | None, model: Path, purpose: str, *, keep: bool = False) -> Iterator[Path]:
     """The folder for checkpoints: ``named``, or one beside the model that is deleted when the run is complete.
@@ -81,8 +87,7 @@ def run_folder(named: Path | None, model: Path, purpose: str, *, keep: bool = Fa
     if named is not None:
         yield named
         return
-    model = model.resolve()
-    folder = model.with_name(f"{model.name}.{purpose}.run")
+    folder = run_of(model, purpose)
     if keep:
         yield folder
         return

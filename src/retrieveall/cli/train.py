@@ -24,6 +24,7 @@ from retrieveall.cli.training_options import (
     read_model_settings,
     read_training,
 )
+from retrieveall.errors import ConfigError
 
 if TYPE_CHECKING:
     from retrieveall.backbones import DecoderKind
@@ -187,10 +188,24 @@ class _New:
 
 
 def _prepare(out: Path, new: _New, corpora: Mapping[str, LanguageData], progress: Stage) -> None:
+    given = [name for name, value in (("--from", new.base), ("--backbone", new.backbone)) if value is not None]
     if not _is_model(out):
         _create(out, new, corpora, progress)
+    elif given and _is_finished(out):
+        raise ConfigError(
+            f"expected a new folder for {given[0]}, {out} is a trained model; choose another folder, or leave "
+            f"{given[0]} out to train it again"
+        )
     elif new.base is not None or new.backbone is not None or new.settings is not None:
         note(f"note: {out} is an existing model; its own backbone and settings are used")
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether a model has adapters and no run is under way that would go on."""
+    from retrieveall.cli.folders import run_of
+    from retrieveall.model_folder import ModelFolder
+
+    return bool(ModelFolder.open(folder).languages()) and not run_of(folder, "train").is_dir()
 
 
 def _is_model(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
+from retrieveall.errors import InputError
 from retrieveall.pipeline import RetrieveAll
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ def _aggregated(entities: Iterable[Entity]) -> list[dict[str, Any]]:
 
 def map_entities(
     model: RetrieveAll, column: str = "text", **options: Any
-) -> Callable[[Mapping[str, Sequence[str]]], dict[str, list[Any]]]:
-    """A function for ``dataset.map(..., batched=True)`` that adds the columns ``entities`` and ``language``.
+) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """A function for ``dataset.map(...)`` that adds the columns ``entities`` and ``language``.
+
+    ``batched=True`` is much faster.
 
     Example:
         >>> dataset.map(map_entities(model, "review"), batched=True)
@@ -70,9 +73,13 @@ def map_entities(
         options: ``language``, ``labels`` and ``threshold`` of ``RetrieveAll.predict``.
     """
 
-    def add(batch: Mapping[str, Sequence[str]]) -> dict[str, list[Any]]:
-        predictions = model.predict([text or "" for text in batch[column]], **options)
+    def add(batch: Mapping[str, Any]) -> dict[str, Any]:
+        if column not in batch:
+            raise InputError(f"expected the column {column!r}, there are {', '.join(map(str, batch))}")
+        texts = batch[column]
+        one = texts is None or isinstance(texts, str)  # without batched=True
+        predictions = model.predict([text or "" for text in ([texts] if one else texts)], **options)
         plain = [prediction.to_dict() for prediction in predictions]
-        return {name: [each[name] for each in plain] for name in ("entities", "language")}
+        return {name: plain[0][name] if one else [each[name] for each in plain] for name in ("entities", "language")}
 
     return add

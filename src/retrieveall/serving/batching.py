@@ -113,6 +113,7 @@ class Batcher:
         self._settings = settings
         self._watch = watch or (lambda answers, seconds: None)
         self._jobs: deque[Job] = deque()
+        self._open: set[Job] = set()
         self._commands: deque[tuple[Callable[[], object], Future[object]]] = deque()
         self._texts = self._characters = self._running = 0
         self._rate = 0.0
@@ -167,7 +168,9 @@ class Batcher:
             self._texts += len(tasks)
             self._characters += size
             self._jobs.append(job)
+            self._open.add(job)
             self._changed.notify_all()
+        job.done.add_done_callback(lambda _: self._open.discard(job))
         return job
 
     def cancel(self, job: Job) -> None:
@@ -198,6 +201,11 @@ class Batcher:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Fail every request that is not done, queued or running."""
+        for job in list(self._open):
+            job.fail(Closing())
 
     def stop(self) -> None:
         """End the worker after the running batch; what is queued fails."""

@@ -22,6 +22,7 @@ __all__ = ["serve"]
 
 _BACKLOG = 2048
 _POLL = 0.05
+_ANSWERING = 2.0  # seconds in which requests that were given up are answered
 _KEEP_ALIVE = 30
 
 
@@ -98,6 +99,10 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(_POLL)
         if not self._is_idle():
             logger.warning("requests were still running after %g s", self._service.settings.drain_seconds)
+            self._service.batcher.abandon()  # they are answered with 503
+            until = time.monotonic() + _ANSWERING
+            while self._service.active_requests() and time.monotonic() < until:
+                await asyncio.sleep(_POLL)
         self.should_exit = True
 
     def _is_idle(self) -> bool:

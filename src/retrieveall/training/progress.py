@@ -57,7 +57,7 @@ def describe(logs: Mapping[str, Any], step: int, steps: int) -> str | None:
         languages = {name.removeprefix(_F1 + "_"): f1 for name, f1 in logs.items() if name.startswith(_F1 + "_")}
         return f"{where}: validation {_f1_of(languages)}"
     if "train_runtime" in logs:
-        return f"trained {steps} steps in {logs['train_runtime']:.0f} s"
+        return f"trained {step} steps in {logs['train_runtime']:.0f} s"
     return None
 
 

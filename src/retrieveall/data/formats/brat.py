@@ -144,7 +144,9 @@ def _write_pair(stem: Path, sentence: Sentence) -> None:
         f"{' '.join(sentence.text[each.start : each.end].splitlines())}\n"
         for number, each in enumerate(sentence.entities, 1)
     ]
-    for file, content in zip(_pair(stem.with_suffix(".txt")), (sentence.text, "".join(lines)), strict=True):
+    # A byte-order mark is no part of a text: before one that begins with it, a second is written.
+    text = "\ufeff" + sentence.text if sentence.text.startswith("\ufeff") else sentence.text
+    for file, content in zip(_pair(stem.with_suffix(".txt")), (text, "".join(lines)), strict=True):
         try:
             file.write_bytes(content.encode("utf-8"))
         except UnicodeEncodeError:
