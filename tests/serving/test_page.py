@@ -67,6 +67,7 @@ def page(site: tuple[Any, str, FakeModel]) -> Iterator[Any]:
 
 def extract(page: Any, text: str) -> None:
     page.locator("#input").fill(text)
+    page.evaluate("document.querySelector('#levels').replaceChildren()")  # else those of the text before are waited for
     page.locator("#go").click()
     page.locator("#levels h3").nth(2).wait_for()
 
