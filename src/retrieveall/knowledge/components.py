@@ -18,9 +18,10 @@ from retrieveall.knowledge.words import (
     WordTable,
     extend_hashes,
     find_sorted,
+    hash_phrase,
     hash_words,
+    numbers_at,
     sorted_once,
-    terminate,
 )
 
 __all__ = ["Components", "components_of", "has_long_words"]
@@ -63,11 +64,7 @@ class Components:
 
     def numbers(self, component: str) -> list[int]:
         """The surfaces with this component, in ascending order."""
-        table = WordTable(terminate([component]))
-        wanted = table.prefixes(table.hashes())[-1]
-        start, end = np.searchsorted(self._hashes, wanted), np.searchsorted(self._hashes, wanted, side="right")
-        found: list[int] = self._numbers[start:end].tolist()
-        return found
+        return numbers_at(self._hashes, self._numbers, hash_phrase(component))
 
     def find(self, words: Sequence[str], free: Sequence[bool]) -> Iterator[tuple[int, int]]:
         """First word and word after the last of every component among the ``free`` words; they may overlap."""

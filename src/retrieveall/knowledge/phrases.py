@@ -17,7 +17,9 @@ from retrieveall.knowledge.words import (
     WordTable,
     extend_hashes,
     find_sorted,
+    hash_phrase,
     hash_words,
+    numbers_at,
     sorted_once,
     terminate,
 )
@@ -68,8 +70,7 @@ class Phrases:
 
     def numbers(self, phrase: str) -> list[int]:
         """The numbers of a phrase; none where it is not in the set."""
-        table = WordTable(terminate([phrase]))
-        return self._at(table.prefixes(table.hashes())[-1])
+        return self._at(hash_phrase(phrase))
 
     def find(self, spellings: Sequence[Sequence[str]]) -> Iterator[tuple[int, int, list[int]]]:
         """First word, word after the last, and the phrase's numbers, for every occurrence, overlapping ones too.
@@ -99,6 +100,4 @@ class Phrases:
 
     def _at(self, phrase: np.uint64) -> list[int]:
         """The numbers of the phrases with this hash."""
-        start, end = np.searchsorted(self._hashes, phrase), np.searchsorted(self._hashes, phrase, side="right")
-        found: list[int] = self._numbers[start:end].tolist()
-        return found
+        return numbers_at(self._hashes, self._numbers, phrase)

@@ -20,7 +20,9 @@ __all__ = [
     "WordTable",
     "extend_hashes",
     "find_sorted",
+    "hash_phrase",
     "hash_words",
+    "numbers_at",
     "sorted_once",
     "terminate",
 ]
@@ -96,6 +98,20 @@ class WordTable:
         """Whether the first character of each word is ``first`` to ``last``."""
         codes = self._codes[self._starts]
         return (codes >= ord(first)) & (codes <= ord(last))
+
+
+def hash_phrase(phrase: str) -> np.uint64:
+    """The hash of one phrase."""
+    table = WordTable(terminate([phrase]))
+    found: np.uint64 = table.prefixes(table.hashes())[-1]
+    return found
+
+
+def numbers_at(hashes: Hashes, numbers: _Integers, wanted: np.uint64) -> list[int]:
+    """Of ``numbers``, one for each of the sorted ``hashes``, those of the hashes that are ``wanted``."""
+    start, end = np.searchsorted(hashes, wanted), np.searchsorted(hashes, wanted, side="right")
+    found: list[int] = numbers[start:end].tolist()
+    return found
 
 
 def hash_words(words: Sequence[str]) -> Hashes:

@@ -17,7 +17,18 @@ from retrieveall.data.formats.base import Reading
 from retrieveall.data.schemes import split_tag
 from retrieveall.errors import DataError, InputError
 
-__all__ = ["GLOBAL_COLUMNS", "MAX_TOKENS", "Layout", "Row", "Split", "find_layout", "is_break", "is_tag", "sentences"]
+__all__ = [
+    "GLOBAL_COLUMNS",
+    "MAX_TOKENS",
+    "Layout",
+    "Row",
+    "Split",
+    "find_layout",
+    "is_break",
+    "is_tag",
+    "recognised",
+    "sentences",
+]
 
 Split = Callable[[str], list[str]]
 """Splits a line into cells."""
@@ -30,6 +41,8 @@ MAX_TOKENS = 100_000
 
 GLOBAL_COLUMNS = "# global.columns"
 _HEAD = 500
+_ENOUGH = 0.8
+"""Share of good rows by which a file is recognised."""
 _DOCUMENT = "-DOCSTART-"
 _TOKEN_NAMES = {"token", "tokens", "word", "words", "form", "text", "terminal"}
 _TAG_NAMES = (
@@ -56,6 +69,11 @@ class Layout:
     sentence: int | None = None
     header: bool = False
     others: tuple[int, ...] = ()
+
+
+def recognised(layout: Layout | None) -> bool:
+    """Whether so many rows are good that the file is one of columns, whatever its name."""
+    return layout is not None and layout.good >= _ENOUGH
 
 
 def is_break(cells: Sequence[str]) -> bool:

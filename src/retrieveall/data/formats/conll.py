@@ -19,8 +19,6 @@ from retrieveall.types import Sentence
 __all__ = ["Conll"]
 
 _BLANKS = re.compile(r"[ \t]+")
-_ENOUGH = 0.8
-"""Share of good rows by which a file is recognised, whatever its name."""
 
 
 class Conll:
@@ -34,8 +32,7 @@ class Conll:
     def recognise(self, source: Source) -> bool:
         if source.folder:
             return False
-        _, layout = _layout(source.head_lines)
-        return layout is not None and layout.good >= _ENOUGH
+        return columns.recognised(_layout(source.head_lines)[1])
 
     def read(self, source: Source, reading: Reading) -> Iterator[Item]:
         split, layout = _layout(source.head_lines)

@@ -17,7 +17,6 @@ from retrieveall.types import Sentence
 __all__ = ["Csv"]
 
 _DELIMITERS = (",", ";")
-_ENOUGH = 0.8
 _HEADER = ("sentence", "token", "tag")
 
 
@@ -32,8 +31,7 @@ class Csv:
     def recognise(self, source: Source) -> bool:
         if source.folder:
             return False
-        _, layout = _layout(source.head_lines)
-        return layout is not None and layout.good >= _ENOUGH
+        return columns.recognised(_layout(source.head_lines)[1])
 
     def read(self, source: Source, reading: Reading) -> Iterator[Item]:
         delimiter, layout = _layout(source.head_lines)
