@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,27 @@ def test_a_corpus_without_test_labels_is_tested_on_its_validation_split(corpus_f
     data = {"path": str(corpus_folder), "languages": ["de"], "test_split": "validation", "train": None}
     (corpus,) = read_corpora(_config({"kind": "crf"}, data=data).data)
     assert (len(corpus.test), len(corpus.validation)) == (3, 0)
+
+
+@pytest.mark.parametrize(("train", "knowledge", "expected"), [(4, None, 4), (4, 7, 7), (4, "all", 12), (7, 4, 7)])
+def test_knowledge_holds_the_training_sentences_first(
+    corpus_folder: Path, train: int, knowledge: int | str | None, expected: int
+) -> None:
+    data = {"path": str(corpus_folder), "languages": ["de"], "train": train, "knowledge": knowledge}
+    (corpus,) = read_corpora(_config({"kind": "crf"}, data=data).data)
+    assert (len(corpus.train), len(corpus.knowledge)) == (train, expected)
+    assert corpus.knowledge[:train] == list(corpus.train)
+    assert len({each.id for each in corpus.knowledge}) == expected
+    assert len(corpus.first(2).knowledge) == len(corpus.more_knowledge or [1, 2])
+
+
+def test_more_knowledge_makes_another_cell() -> None:
+    corpora = _corpora(("de",))
+    more = {"de": replace(corpora["de"].first(2), more_knowledge=corpora["de"].train)}
+    config = _config({"kind": "retrieveall"}, data={"languages": ["de"], "train": 2})
+    (without,), (with_more,) = cells_of(config, corpora, LABELS), cells_of(config, more, LABELS)
+    assert without.sizes == with_more.sizes
+    assert without.key != with_more.key
 
 
 @pytest.mark.parametrize("key", ["methods.0.depth", "methods.9.k", "data.size", "training.epoch"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from retrieveall.benchmark.settings import DataSettings
@@ -30,13 +30,23 @@ class Gold:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The sentences of one language. ``tokens``: the gold labels are of whole tokens between white space."""
+    """The sentences of one language.
+
+    ``tokens``: the gold labels are of whole tokens between white space. ``more_knowledge``: sentences that may be
+    retrieved, of which the first are the training sentences.
+    """
 
     language: str
     train: Sequence[Sentence]
     validation: Sequence[Sentence]
     test: Sequence[Gold]
     tokens: bool = False
+    more_knowledge: Sequence[Sentence] = ()
+
+    @property
+    def knowledge(self) -> list[Sentence]:
+        """What may be retrieved: the training sentences, and those that are not trained on."""
+        return [*self.train, *self.more_knowledge[len(self.train) :]]
 
     @property
     def test_sentences(self) -> list[Sentence]:
@@ -45,13 +55,15 @@ class Corpus:
     def first(self, size: int | None) -> Corpus:
         """With the first ``size`` training sentences."""
         train = self.train if size is None else self.train[:size]
-        return Corpus(self.language, train, self.validation, self.test, self.tokens)
+        return replace(self, train=train)
 
     def digests(self) -> dict[str, str]:
+        more = {"knowledge": digest(self.knowledge)} if self.more_knowledge else {}
         return {
             "train": digest(self.train),
             "validation": digest(self.validation),
             "test": digest(self.test_sentences),
+            **more,
         }
 
 
@@ -85,11 +97,15 @@ def _read(data: DataSettings, language: str, sizes: Sequence[int]) -> Corpus:
         raise DataError(f"{data.path}: expected a {missing[0]} split of {language!r}, found none; check data.path")
     largest = data.size(language)
     largest = None if largest is None else max(largest, *sizes, 0)
-    train = _drawn(sources["train"], language, data.seed, largest)
+    known = None if data.knowledge == "all" else data.knowledge
+    every = None if largest is None or data.knowledge == "all" else max(largest, known or 0)
+    drawn = [each.sentence for each in _drawn(sources["train"], language, data.seed, every)]
+    train = drawn if largest is None else drawn[:largest]
     validation = _drawn(sources["validation"], language, data.seed, data.validation) if "validation" in sources else []
     test = _drawn(sources["test"], language, data.seed, data.test)
     tokens = _is_tagged(sources["test"]) and not is_unspaced(language)
-    return Corpus(language, [each.sentence for each in train], [each.sentence for each in validation], test, tokens)
+    more = () if data.knowledge is None else drawn[:known]
+    return Corpus(language, train, [each.sentence for each in validation], test, tokens, more)
 
 
 def _sources(path: str, language: str) -> dict[str, str | Path]:

@@ -43,12 +43,14 @@ class DataSettings(_Strict):
 
     ``train`` is the number of training sentences of a language: one number for all, or one for each language with
     ``default`` for the rest; null takes all. Sentences are drawn in an order that depends on ``seed`` alone, so that a
-    smaller number is always a part of a larger one.
+    smaller number is always a part of a larger one. ``knowledge`` is the number that a method may retrieve from, those
+    that it is trained on among them; null takes no others.
     """
 
     path: str
     languages: tuple[str, ...] = Field(min_length=1)
     train: int | dict[str, int | None] | None = None
+    knowledge: int | Literal["all"] | None = None
     validation: int | None = Field(default=500, ge=0)
     test: int | None = Field(default=None, ge=1)
     labels: dict[str, str] = Field(default_factory=dict, description="label names with definitions; empty: those found")
@@ -56,6 +58,13 @@ class DataSettings(_Strict):
         default="test", description="'validation', for a corpus without test labels: no sentences are left to validate"
     )
     seed: int = 13
+
+    @field_validator("knowledge")
+    @classmethod
+    def _is_knowledge(cls, value: int | str | None) -> int | str | None:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("data.knowledge: expected at least 1 sentence, 'all' or null")
+        return value
 
     @field_validator("languages")
     @classmethod
@@ -129,7 +138,8 @@ class RetrieveAllMethod(TrainedMethod):
 
     ``train_levels`` and ``levels`` are what prompts show in training and at inference; ``train_k`` and ``k`` the number
     of context examples in each. Settings that count at inference only (``levels``, ``k``, ``routing``) share one
-    trained model. ``model`` holds further settings of ``retrieveall.yaml``.
+    trained model. ``knowledge: train`` retrieves from the training sentences alone, whatever ``data.knowledge`` says.
+    ``model`` holds further settings of ``retrieveall.yaml``.
     """
 
     kind: Literal["retrieveall"]
@@ -139,6 +149,7 @@ class RetrieveAllMethod(TrainedMethod):
     train_levels: Levels = "both"
     levels: Levels | None = Field(default=None, description="null: as in training")
     examples: Literal["similar", "random"] = "similar"
+    knowledge: Literal["data", "train"] = "data"
     k: int = Field(default=2, ge=0, le=100)
     train_k: int | None = Field(default=None, ge=0, le=100, description="null: as k")
     model: dict[str, Any] = Field(default_factory=dict)

@@ -93,7 +93,9 @@ class RetrieveAllRunner(InProcess):
     def _data(self) -> dict[str, LanguageData]:
         own = {
             language: LanguageData(
-                repeated(corpus.train, self._job.at_least), corpus.validation, knowledge=list(corpus.train)
+                repeated(corpus.train, self._job.at_least),
+                corpus.validation,
+                knowledge=corpus.knowledge if self._method.knowledge == "data" else list(corpus.train),
             )
             for language, corpus in self._job.corpora.items()
         }
