@@ -367,6 +367,12 @@ class TrainingConfig(OptimisationConfig):
     lora: LoraSettings = LoraSettings()
     epochs: float = Field(default=3.0, gt=0)
     steps: int | None = Field(default=None, ge=1, description="number of steps, instead of epochs")
+    together: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the run in which all languages train one adapter, of which each then trains a copy",
+    )
     batch_size: int = Field(default=8, ge=1, description="rows per batch and process")
     row_length: int | None = Field(
         default=None, ge=8, description="tokens per packed row; null: the model's longest request"

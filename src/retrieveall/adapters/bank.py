@@ -268,11 +268,14 @@ class AdapterBank(nn.Module):
 
     # -- training --
 
-    def trainable(self, languages: Iterable[str], settings: LoraSettings, seed: int) -> None:
-        """Create a fresh trainable adapter for each language, in place of one of the same language.
+    def trainable(
+        self, languages: Iterable[str], settings: LoraSettings, seed: int, start: LoraWeights | None = None
+    ) -> None:
+        """Create a trainable adapter for each language, in place of one of the same language.
 
-        A is Kaiming uniform with a = sqrt(5) and B is zero, as in PEFT. The initial values depend on the seed and the
-        language only, not on the other languages. Dropout acts while the bank is in training mode.
+        Each begins as a copy of ``start``, if that is given. Otherwise A is Kaiming uniform with a = sqrt(5) and B is
+        zero, as in PEFT, and these values depend on the seed and the language only, not on the other languages.
+        Dropout acts while the bank is in training mode.
 
         Raises:
             AdapterError: the backbone has no module that ``settings.target_modules`` names.
@@ -289,7 +292,7 @@ class AdapterBank(nn.Module):
             )
         shape = LoraShape.from_settings(settings)
         for language in languages:
-            weights = self._fresh(check_language(language), shape, names, seed)
+            weights = start or self._fresh(check_language(language), shape, names, seed)
             with self._lock:
                 self._forget(language)
                 for name, layer in weights.layers.items():

@@ -6,7 +6,7 @@ Each verb ends with one transaction: until then the folder is as it was, and wha
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from retrieveall.model_folder import ADAPTERS, KNOWLEDGE, SETTINGS, ModelFolder
 from retrieveall.pipeline import RetrieveAll
 from retrieveall.storage import Transaction
 from retrieveall.tokens import TokenCodec, load_tokenizer
-from retrieveall.training.batches import ExampleBatches
+from retrieveall.training.batches import ExampleBatches, LanguageExamples
 from retrieveall.training.data import LanguageData, Progress, describe
 from retrieveall.training.loop import fit
 from retrieveall.training.loss import PredictionLoss
@@ -48,6 +48,7 @@ _EPOCHS = 20.0
 _PASSES = 10_000  # sentences, counted once a pass, that a small language is trained on
 _SMALL = 1_000  # sentences below which batches are small, so that there are more steps
 _SMALL_BATCH = 2
+_TOGETHER = "mul"  # ISO 639-2 for several languages: the adapter of all of them, while they train one
 _FEW_STEPS = 50  # of a language; below, hardly anything is learnt
 
 
@@ -239,15 +240,37 @@ class Training(Session):
 
     def fit(self, progress: Progress | None, show_bar: bool, warn: Callable[[str], None] | None = None) -> Fitted:
         """Make the examples, train, choose the scaling of each adapter, calibrate."""
-        self.bank.trainable(self.languages, self.config.lora, self.config.seed)
+        together = self.config.together if len(self.languages) > 1 else 0.0
+        self.bank.trainable([_TOGETHER] if together else self.languages, self.config.lora, self.config.seed)
         parts = self.examples(progress)
-        batches = self.batches_of_run = self.batches(parts, separate=True)
+        batches = self.batches_of_run = self.batches(parts, separate=True, config=_share(self.config, 1 - together))
         if warn is not None and self.processes.main and (warning := self._too_few(len(parts))):
             warn(warning)
-        module = self.module([part.language for part in parts])
+        languages = [part.language for part in parts]
+        module = self.module([_TOGETHER] * len(parts) if together else languages)
+        if together:
+            self._learn_together(parts, module, show_bar)
+            module.languages = tuple(languages)
         self._learn(batches, module, show_bar)
         module.eval()
         return self._finish()
+
+    def _learn_together(self, parts: Sequence[LanguageExamples], module: PredictionLoss, show_bar: bool) -> None:
+        """Train one adapter on all languages; each then begins with a copy of it."""
+        # Other batches than those that follow, which may be fewer than the sentences.
+        config = _share(self.config, self.config.together).model_copy(update={"seed": self.config.seed + 1})
+        fit(
+            module,
+            self.batches(parts, separate=False, config=config),
+            config,
+            self.run_folder / "together",
+            groups=[{"params": self.bank.parameters_of(_TOGETHER)}],
+            device=self.device,
+            show_bar=show_bar,
+        )
+        start = self.bank.export(_TOGETHER)
+        self.bank.remove(_TOGETHER)
+        self.bank.trainable(self.languages, self.config.lora, self.config.seed, start)
 
     def _too_few(self, languages: int) -> str | None:
         """What is wrong with the number of steps, if anything is."""
@@ -331,6 +354,12 @@ class Training(Session):
             if self.processes.main:
                 with Transaction(self.model.path) as transaction:
                     save(transaction)
+
+
+def _share(config: TrainingConfig, share: float) -> TrainingConfig:
+    """The settings with a share of the epochs or steps."""
+    steps = None if config.steps is None else max(1, round(config.steps * share))
+    return config.model_copy(update={"epochs": config.epochs * share, "steps": steps})
 
 
 def _half(weights: LoraWeights) -> LoraWeights:

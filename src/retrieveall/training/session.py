@@ -107,8 +107,10 @@ class Session:
                 done += len(sentences)
         return [part for part in parts if len(part)]
 
-    def batches(self, parts: Sequence[LanguageExamples], *, separate: bool) -> ExampleBatches:
-        """The batches of the run.
+    def batches(
+        self, parts: Sequence[LanguageExamples], *, separate: bool, config: TrainingConfig | None = None
+    ) -> ExampleBatches:
+        """The batches of the run, or of a part of it with other settings.
 
         Raises:
             InputError: no sentence has a word.
@@ -128,7 +130,7 @@ class Session:
         row_length = self.config.row_length or settings.prompt.max_tokens + settings.decoder.longest_answer
         return ExampleBatches(
             parts,
-            self.config,
+            config or self.config,
             self.processes,
             separate=separate,
             row_length=(max(row_length, longest) if self.config.compile else row_length) if self.packed else None,
