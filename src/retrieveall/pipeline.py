@@ -53,7 +53,7 @@ class _Run(NamedTuple):
 class RetrieveAll:
     """A model: backbone, adapters and knowledge, ready to predict.
 
-    Open a model with :meth:`from_pretrained`. Thread-safe; concurrent calls are serialised.
+    Open a model with ``from_pretrained``. Thread-safe; concurrent calls are serialised.
 
     Example:
         >>> model = RetrieveAll.from_pretrained("base")
