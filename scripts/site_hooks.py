@@ -20,6 +20,8 @@ FIRST = "index.md"
 
 _FENCE = re.compile(r"(^```.*?^```[^\n]*$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[#)])")
+_ROW = re.compile(r"^\|.*", re.MULTILINE)
+_CODE = re.compile(r"`[^`\n]+`")
 _LANGUAGES = {".yaml": "yaml", ".cff": "yaml", ".py": "python", ".json": "json", "": "text"}
 
 
@@ -89,4 +91,9 @@ def _relinked(markdown: str, source: str) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[1]))
         return posixpath.relpath(uri_of(target), posixpath.dirname(uri_of(source)) or ".")
 
-    return _LINK.sub(to_page, markdown)
+    return _ROW.sub(_with_pipes, _LINK.sub(to_page, markdown))
+
+
+def _with_pipes(row: re.Match[str]) -> str:
+    """A row of a table with plain pipes in its code: a code host needs them escaped there, Python-Markdown shows the \\."""
+    return _CODE.sub(lambda code: code[0].replace("\\|", "|"), row[0])

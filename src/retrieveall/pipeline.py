@@ -55,7 +55,7 @@ class RetrieveAll:
 
     Open a model with ``from_pretrained``. Thread-safe; concurrent calls are serialised.
 
-    Example:
+    Examples:
         >>> model = RetrieveAll.from_pretrained("base")
         >>> model.predict(["Ada Lovelace was born in London."])[0].entities
     """
