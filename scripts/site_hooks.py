@@ -95,5 +95,5 @@ def _relinked(markdown: str, source: str) -> str:
 
 
 def _with_pipes(row: re.Match[str]) -> str:
-    """A row of a table with plain pipes in its code: a code host needs them escaped there, Python-Markdown shows the \\."""
+    """A row of a table without backslashes before the pipes in its code: a code host needs them, Python-Markdown not."""
     return _CODE.sub(lambda code: code[0].replace("\\|", "|"), row[0])
