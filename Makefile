@@ -41,8 +41,9 @@ types: $(VENV)/.installed-dev
 imports: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.installed-dev  ## Write the generated parts of the documents anew.
+docs: $(VENV)/.installed-dev  ## Write the generated parts of the documents anew, and the notebook.
 	$(BIN)/python scripts/docs.py --write
+	$(BIN)/python scripts/notebook.py --write
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(PIP) install -c constraints.txt -e '.[docs]'

@@ -30,8 +30,8 @@ VERBS = (
 _COMPLETION = """\
 **Completion.** `retrieveall --install-completion` sets up the tab key for the shell that runs it (bash, zsh, fish,
 PowerShell); open a new shell afterwards. `--show-completion` prints the script instead. Commands and options are
-completed, and the values of which there are few: shipped models, languages and labels of the model named before, presets,
-formats, GPUs, and the keys of `--set`.
+completed, and the values of which there are few: shipped models, languages and labels of the model named before,
+presets, formats, GPUs, and the keys of `--set`.
 """
 
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)

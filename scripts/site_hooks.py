@@ -1,8 +1,8 @@
 """Hooks of mkdocs: pages for README.md and for the files of the repository that the documents link to.
 
 The documents live in docs/ and link as on a code host: ``../Dockerfile``, ``../src/retrieveall/models/base/README.md``.
-In the site, README.md is the first page and every linked file outside of docs/ is a page under ``files/``, so no link
-needs the address of a code host.
+In the site, README.md is the first page and every linked file outside of docs/ is a page or a file under ``files/``, so
+no link needs the address of a code host.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = "index.md"
+
+_DOWNLOADS = (".ipynb",)
+"""Files that are copied as they are, and not shown on a page."""
 
 _FENCE = re.compile(r"(^```.*?^```[^\n]*$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[#)])")
@@ -59,7 +62,8 @@ def uri_of(path: str) -> str:
         return FIRST
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
-    return f"files/{path if path.endswith('.md') else path + '.md'}".replace("/README.md", "/card.md")
+    page = path if path.endswith((".md", *_DOWNLOADS)) else f"{path}.md"
+    return f"files/{page}".replace("/README.md", "/card.md")
 
 
 def source_of(uri: str) -> str:
@@ -76,7 +80,7 @@ def page_of(path: str) -> str:
         FileNotFoundError: a document links to a file that does not exist.
     """
     text = (ROOT / path).read_text("utf-8")
-    if path.endswith(".md"):
+    if path.endswith((".md", *_DOWNLOADS)):
         return text
     language = _LANGUAGES.get(Path(path).suffix, "text")
     return f"# {path}\n\n````{language}\n{text.rstrip()}\n````\n"
@@ -95,5 +99,5 @@ def _relinked(markdown: str, source: str) -> str:
 
 
 def _with_pipes(row: re.Match[str]) -> str:
-    """A row of a table without backslashes before the pipes in its code: a code host needs them, Python-Markdown not."""
+    """A row of a table with plain pipes in its code: a code host needs backslashes there, Python-Markdown not."""
     return _CODE.sub(lambda code: code[0].replace("\\|", "|"), row[0])
