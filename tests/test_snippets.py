@@ -155,9 +155,9 @@ def here(tiny_model: Path, corpus: dict[str, list[Sentence]], tmp_path: Path, mo
     for name, column in (("texts.csv", "body"), ("reviews.csv", "review")):
         Path(name).write_text("\n".join([f"id,{column}", *(f'{i},"{text}"' for i, text in enumerate(texts))]))
     parquet.write_table(pyarrow.table({"review": texts}), "reviews.parquet")
-    write_jsonl(corpus["de"], "export.json")
-    write_corpus(corpus["de"], "train.tsv")
-    write_jsonl(corpus["de"], "train.jsonl")
+    write_jsonl(corpus["de"], Path("export.json"))
+    write_corpus(corpus["de"], Path("train.tsv"))
+    write_jsonl(corpus["de"], Path("train.jsonl"))
     shutil.copytree(tiny_model / "adapters" / "de", "ADAPTER")
     shutil.copytree(tiny_model / "adapters" / "de", "path/to/peft-adapter")
     (tmp_path / "examples").symlink_to(ROOT / "examples")

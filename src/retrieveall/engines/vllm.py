@@ -361,5 +361,6 @@ def _import_vllm() -> tuple[Any, Any, Any]:
     except ImportError:
         raise MissingExtraError("vllm", "vllm", "the engine 'vllm'") from None
     if not hasattr(modules[2], "StructuredOutputsParams"):
-        raise ConfigError("expected vLLM 0.11 or newer, with StructuredOutputsParams; upgrade: pip install -U vllm")
+        raise ConfigError("expected vLLM 0.11 or newer, with StructuredOutputsParams; "
+            f"upgrade: {shlex.quote(sys.executable)} -m pip install -U vllm"
     return modules[0], modules[1], modules[2]
