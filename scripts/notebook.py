@@ -23,8 +23,9 @@ _CODE = re.compile(r"^```(console|python)\n(.*?)^```\n", re.MULTILINE | re.DOTAL
 _LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[#)])")
 _PLACE = """\
 import os
+from pathlib import Path
 
-if os.path.isdir("en"):  # opened in its own folder; the commands below are typed at the root of the repository
+if Path("en").is_dir():  # opened in its own folder; the commands below are typed at the root of the repository
     os.chdir("../..")"""
 _SHOWN = 'model.predict("The carbonara was better than the lasagne from my Moccamaster KBG.")[0]'
 
