@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: run test check lint types imports docs base model results clean help
+.PHONY: run test check lint types imports docs site base model results clean help
 
 help:  ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -41,8 +41,17 @@ types: $(VENV)/.installed-dev
 imports: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.installed-dev  ## Write the generated parts of the documents anew.
+docs: $(VENV)/.installed-dev  ## Write the generated parts of the documents anew, and the notebook.
 	$(BIN)/python scripts/docs.py --write
+	$(BIN)/python scripts/notebook.py --write
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[docs]'
+	@touch $@
+
+site: $(VENV)/.installed-docs  ## The documents and the Python reference as a site, in build/site; a broken link fails.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "read it: $(BIN)/python -m http.server --directory build/site"
 
 $(VENV)/.installed-model: $(VENV)/.installed-dev
 	$(PIP) install -c constraints.txt -e '.[train,model]'

@@ -27,6 +27,13 @@ VERBS = (
     "validate", "convert", "serve", "info", "plan",
 )  # fmt: skip
 
+_COMPLETION = """\
+**Completion.** `retrieveall --install-completion` sets up the tab key for the shell that runs it (bash, zsh, fish,
+PowerShell); open a new shell afterwards. `--show-completion` prints the script instead. Commands and options are
+completed, and the values of which there are few: shipped models, languages and labels of the model named before,
+presets, formats, GPUs, and the keys of `--set`.
+"""
+
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _SINGLE = re.compile(r"^\| (?:running, \w\w/|PAN-X, \w\w,).*\n", re.MULTILINE)
 _SCORE = re.compile(r"\b[01]\.\d+\b")
@@ -88,7 +95,7 @@ def same(old: str, new: str) -> bool:
 
 def cli_page() -> str:
     """docs/cli.md with one empty block per command."""
-    parts = ["# Command line\n", "Written by `make docs` from the help texts themselves.\n"]
+    parts = ["# Command line\n", "Written by `make docs` from the help texts themselves.\n", _COMPLETION]
     for verb in ("", *VERBS):
         command = f"retrieveall {verb} --help".replace("  ", " ")
         parts.append(f"## `retrieveall {verb}`\n".replace(" `\n", "`\n"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -18,7 +19,8 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 HISTORY = ("lab_book.md", "CHANGELOG.md")
 """These name files of earlier commits, too."""
 
-_LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
+_LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
+_HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 _PATH = re.compile(r"\b(?:scripts|tests|src|examples|recipes|benchmarks)/[\w./-]+")
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -30,6 +32,11 @@ def name_of(path: Path) -> str:
 def blocks(path: Path, language: str) -> list[str]:
     """The code blocks of a document in one language."""
     return [code for found, code in _BLOCK.findall(path.read_text(encoding="utf-8")) if found == language]
+
+
+def prose(path: Path) -> str:
+    """A document without its code blocks."""
+    return _BLOCK.sub("", path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
@@ -53,8 +60,32 @@ def test_make_run_shows_all_languages() -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_links_to_files_are_good(path: Path) -> None:
-    targets = [target for target, _ in _LINK.findall(path.read_text(encoding="utf-8")) if "://" not in target]
+    targets = [target for target, _ in _LINK.findall(prose(path)) if "://" not in target]
     assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that a code host gives the headings of a document."""
+    headings = _HEADING.findall(prose(path))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_links_to_headings_are_good(path: Path) -> None:
+    links = [(target, anchor) for target, anchor in _LINK.findall(prose(path)) if anchor and "://" not in target]
+    lost = [link for link in links if link[1] not in anchors(path.parent / link[0] if link[0] else path)]
+    assert lost == []
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    import retrieveall
+
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^::: retrieveall\.([A-Za-z_]+)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted({*retrieveall.__all__, "errors"} - {"__version__"})
+    for name in re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE):
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name not in HISTORY], ids=name_of)

@@ -28,7 +28,7 @@ class CallLock:
     Args:
         unforkable: why forked children cannot use the model, such as "it runs on a GPU"; None if they can.
 
-    Example:
+    Examples:
         >>> lock = CallLock()
         >>> with lock:
         ...     pass

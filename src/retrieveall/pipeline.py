@@ -53,9 +53,9 @@ class _Run(NamedTuple):
 class RetrieveAll:
     """A model: backbone, adapters and knowledge, ready to predict.
 
-    Open a model with :meth:`from_pretrained`. Thread-safe; concurrent calls are serialised.
+    Open a model with ``from_pretrained``. Thread-safe; concurrent calls are serialised.
 
-    Example:
+    Examples:
         >>> model = RetrieveAll.from_pretrained("base")
         >>> model.predict(["Ada Lovelace was born in London."])[0].entities
     """

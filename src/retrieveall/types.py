@@ -348,7 +348,7 @@ def to_rows(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
 
     ``"row"`` counts the texts from 0, so that the rows can be joined with the texts.
 
-    Example:
+    Examples:
         >>> pandas.DataFrame(to_rows(model.predict(frame["text"].tolist())))
     """
     return [{"row": number} | row for number, each in enumerate(predictions) for row in each.to_rows()]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,28 +107,50 @@ def test_from_brings_its_own_settings(tmp_path: Path, options: list[str]) -> Non
     assert not (tmp_path / "new").exists()
 
 
+def code_cells() -> list[str]:
+    notebook = json.loads((OWN_LABELS / "your_own_labels.ipynb").read_text("utf-8"))
+    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def test_the_notebook_is_that_of_the_tutorial() -> None:
+    from scripts.notebook import TARGET, notebook
+
+    assert TARGET.read_text("utf-8") == notebook(), "run: make docs"
+    text = TUTORIAL.read_text("utf-8")
+    commands = "".join(re.findall(r"```console\n(.*?)```", text, re.DOTALL)).splitlines()
+    assert [line[1:] for cell in code_cells() for line in cell.splitlines() if line.startswith("!")] == commands
+    assert set(re.findall(r"```python\n(.*?)\n```", text, re.DOTALL)) <= set(code_cells())
+
+
+def type_in(command: str) -> None:
+    """A command of the tutorial, with the small model and few steps."""
+    program, *arguments = shlex.split(command.replace("--from base", "--from mini --set steps=24 --set batch_size=2"))
+    assert program == "retrieveall"
+    result = run(*arguments)
+    assert result.exit_code == 0, (command, result.output)
+    if arguments[0] == "train":
+        assert float(re.search(r"validation F1 (\d+\.\d)", result.stdout)[1]) > 45  # type: ignore[index]
+    if arguments[0] == "extract":
+        assert "DISH" in result.stdout
+
+
 @pytest.mark.slow
-def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of its commands and its Python, with the small model and few steps."""
-    text = TUTORIAL.read_text(encoding="utf-8")
-    commands = [
-        line for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL) for line in block.strip().splitlines()
-    ]
-    assert len(commands) == 4
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    monkeypatch.chdir(tmp_path)
-    for command in commands:
-        program, *arguments = shlex.split(
-            command.replace("--from base", "--from mini --set steps=24 --set batch_size=2")
-        )
-        assert program == "retrieveall"
-        result = run(*arguments)
-        assert result.exit_code == 0, (command, result.output)
-        if arguments[0] == "train":
-            assert float(re.search(r"validation F1 (\d+\.\d)", result.stdout)[1]) > 45  # type: ignore[index]
-        if arguments[0] == "extract":
-            assert "DISH" in result.stdout
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+def test_the_tutorial_and_its_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cells in order, as Jupyter runs them in the folder of the notebook: commands, and Python in one namespace."""
+    folder = shutil.copytree(OWN_LABELS, tmp_path / "examples" / "your_own_labels")
+    monkeypatch.chdir(folder)
     names: dict[str, Any] = {}
-    exec(code, names)
+    typed = 0
+    for cell in code_cells():
+        if cell.startswith("!"):
+            typed += len([type_in(line.removeprefix("!")) for line in cell.splitlines()])
+            continue
+        *statements, last = ast.parse(cell).body
+        exec("\n".join(map(ast.unparse, statements)), names)
+        if isinstance(last, ast.Expr):
+            names["shown"] = eval(ast.unparse(last), names)
+        else:
+            exec(ast.unparse(last), names)
+    assert typed == 4
     assert names["model"].labels == ("DISH", "PRODUCT")
+    assert "DISH" in names["shown"]._repr_html_()

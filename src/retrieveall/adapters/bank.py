@@ -47,7 +47,7 @@ class AdapterBank(nn.Module):
     neither. ``use``, ``add``, ``remove`` and ``ensure`` exclude each other across threads. A mixture is active in the
     thread that entered ``use``: a forward pass outside ``use``, and one in any other thread, is the bare backbone's.
 
-    Example:
+    Examples:
         >>> bank = AdapterBank.attach(model, AdapterPool(folder))
         >>> with bank.use([{"de": 1.0}, {"fr": 0.6, "es": 0.4}, {}]):
         ...     logits = model(input_ids).logits  # three rows: German, a mixture, the bare backbone

@@ -20,10 +20,10 @@ CARD_NAME = "adapter_card.json"
 class AdapterCard:
     """``adapter_card.json`` beside PEFT's own files.
 
-    ``backbone_fingerprint`` is :func:`~retrieveall.adapters.backbone_fingerprint` of the model the adapter
+    ``backbone_fingerprint`` is the fingerprint of the model that the adapter
     was trained on. ``data`` holds counts (sentences, entities) and the checksum of the training data,
     ``scores`` what was measured, ``calibration`` the numbers of a
-    :class:`~retrieveall.decoders.calibration.Calibration`, ``created`` an ISO 8601 time.
+    ``Calibration``, ``created`` an ISO 8601 time.
     """
 
     language: str

@@ -96,7 +96,7 @@ class AdapterPool:
     @staticmethod
     def save(target: Path, weights: LoraWeights, card: AdapterCard) -> None:
         """Write an adapter folder: PEFT's two files and the card. To change a folder in use, write to the staging
-        folder of a :class:`~retrieveall.storage.Transaction`, so that all files appear at once.
+        folder of a ``Transaction``, so that all files appear at once.
 
         Raises:
             AdapterError: a tensor is not finite.

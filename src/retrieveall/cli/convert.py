@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from retrieveall.cli import completion
 from retrieveall.cli.guard import note
 
 __all__ = ["convert"]
@@ -18,16 +19,30 @@ def convert(
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, or for BRAT a new folder.")],
     to: Annotated[
-        str | None, typer.Option("--to", metavar="FORMAT", help="Format of OUT; by default by its ending.")
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="Format of OUT; by default by its ending.",
+            autocompletion=completion.formats,
+        ),
     ] = None,
     from_: Annotated[
-        str | None, typer.Option("--from", metavar="FORMAT", help="Format of IN; by default by its content.")
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FORMAT",
+            help="Format of IN; by default by its content.",
+            autocompletion=completion.formats,
+        ),
     ] = None,
     language: Annotated[
         str | None,
         typer.Option("--language", "-l", help="Language of IN: zh and ja join tokens without spaces."),
     ] = None,
-    scheme: Annotated[str, typer.Option(help="Scheme of tags: iob2, iob1 or bioes.")] = "iob2",
+    scheme: Annotated[
+        str, typer.Option(help="Scheme of tags: iob2, iob1 or bioes.", autocompletion=completion.schemes)
+    ] = "iob2",
 ) -> None:
     """Convert a corpus from one format to another.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retrieveall.cli import completion
 from retrieveall.cli.options import Languages, Model, Server, Threads, Verify, split_list, use_threads
 from retrieveall.cli.progress import stages
 
@@ -25,10 +26,18 @@ def evaluate(
         ),
     ],
     model: Model = "base",
-    split: Annotated[str, typer.Option(help="Split of a folder: train, validation or test.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="Split of a folder: train, validation or test.", autocompletion=completion.splits)
+    ] = "test",
     languages: Languages = None,
     language: Annotated[
-        str | None, typer.Option("--language", "-l", help="The language of DATA if it is a single file.")
+        str | None,
+        typer.Option(
+            "--language",
+            "-l",
+            help="The language of DATA if it is a single file.",
+            autocompletion=completion.languages,
+        ),
     ] = None,
     gold_language: Annotated[
         bool, typer.Option("--gold-language", help="Use the adapter of the gold language instead of routing.")

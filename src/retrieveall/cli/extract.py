@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from retrieveall.cli import completion
 from retrieveall.cli.guard import note
 from retrieveall.cli.options import (
     BatchSize,
@@ -96,9 +97,18 @@ def extract(
         bool, typer.Option("--whole-file", help="Treat each text file as one text instead of one per line.")
     ] = False,
     language: Annotated[
-        str | None, typer.Option("--language", "-l", help="Use this language's adapter; default: route by retrieval.")
+        str | None,
+        typer.Option(
+            "--language",
+            "-l",
+            help="Use this language's adapter; default: route by retrieval.",
+            autocompletion=completion.languages,
+        ),
     ] = None,
-    labels: Annotated[str | None, typer.Option(help="Report only these labels, comma-separated: PER,ORG.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Report only these labels, comma-separated: PER,ORG.", autocompletion=completion.labels),
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Report only entities with at least this probability; default: the model's."),

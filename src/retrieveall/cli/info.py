@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from retrieveall.cli import completion
 from retrieveall.cli.options import Verify
 from retrieveall.cli.progress import is_terminal
 
@@ -24,7 +25,12 @@ _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
 
 def info(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped model, a folder or a hub id.")] = "base",
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A shipped model, a folder or a hub id.", autocompletion=completion.models
+        ),
+    ] = "base",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     verify: Verify = True,
 ) -> None:

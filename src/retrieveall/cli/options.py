@@ -10,6 +10,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from retrieveall.cli import completion
+
 __all__ = [
     "BatchSize",
     "CopyTo",
@@ -39,11 +41,21 @@ class InputFormat(StrEnum):
 
 Model: TypeAlias = Annotated[
     str,
-    typer.Option("--model", "-m", help="Name of a shipped model, a model folder, or a hub id such as owner/model."),
+    typer.Option(
+        "--model",
+        "-m",
+        help="Name of a shipped model, a model folder, or a hub id such as owner/model.",
+        autocompletion=completion.models,
+    ),
 ]
 ModelFolderPath: TypeAlias = Annotated[
     str,
-    typer.Option("--model", "-m", help="The model folder to change; with --copy-to also a shipped model or hub id."),
+    typer.Option(
+        "--model",
+        "-m",
+        help="The model folder to change; with --copy-to also a shipped model or hub id.",
+        autocompletion=completion.models,
+    ),
 ]
 CopyTo: TypeAlias = Annotated[
     Path | None,
@@ -82,7 +94,12 @@ Verify: TypeAlias = Annotated[
 ]
 Languages: TypeAlias = Annotated[
     str | None,
-    typer.Option("--languages", help="Only these languages, comma-separated: de,en.", show_default="all"),
+    typer.Option(
+        "--languages",
+        help="Only these languages, comma-separated: de,en.",
+        show_default="all",
+        autocompletion=completion.languages,
+    ),
 ]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from retrieveall.cli import completion
 from retrieveall.cli.options import Languages, split_list
 from retrieveall.cli.progress import is_terminal
 from retrieveall.cli.training_options import DecoderName, Set, kind_of, read_training
@@ -30,6 +31,7 @@ def plan(
             metavar="CONFIG",
             help="A backbone with settings (llama-3-8b, llama-3-8b-instruct, qwen2.5-7b, qwen2.5-14b, "
             "xlm-roberta-base, xlm-roberta-large, multilingual-e5-small), a file like those, or a model folder.",
+            autocompletion=completion.subjects,
         ),
     ],
     data: Annotated[
@@ -44,7 +46,8 @@ def plan(
     gpu: Annotated[
         str | None,
         typer.Option(
-            help="Estimate times on this GPU: h200, h100, h100-pcie, a100, a100-40, l40s, l4, a10, rtx4090, rtx3090."
+            help=f"Estimate times on this GPU: {', '.join(completion.GPUS)}.",
+            autocompletion=completion.gpus,
         ),
     ] = None,
     decoder: Annotated[

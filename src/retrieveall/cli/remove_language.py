@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
+from retrieveall.cli import completion
 from retrieveall.cli.options import CopyTo, ModelFolderPath
 
 __all__ = ["remove_language"]
 
 
 def remove_language(
-    language: Annotated[str, typer.Argument(metavar="LANG", help="The language to remove, such as de.")],
+    language: Annotated[
+        str,
+        typer.Argument(metavar="LANG", help="The language to remove, such as de.", autocompletion=completion.languages),
+    ],
     model: ModelFolderPath = "base",
     copy_to: CopyTo = None,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retrieveall.cli import completion
 from retrieveall.cli.guard import note
 from retrieveall.cli.options import Server, Threads, Verify, split_list, use_threads
 
@@ -20,7 +21,12 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def serve(
-    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="Shipped model, model folder or hub id.")] = "base",
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODEL]", help="Shipped model, model folder or hub id.", autocompletion=completion.models
+        ),
+    ] = "base",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8080,
     allow_host: Annotated[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from retrieveall.cli import completion
 from retrieveall.cli.guard import FAILED, note
 from retrieveall.cli.options import Languages, Threads, split_list, use_threads
 from retrieveall.cli.progress import Stage, is_terminal, stages
@@ -55,6 +56,7 @@ def train(
             metavar="MODEL",
             help="For a new model with the labels of DATA: take backbone and settings from this model (base, mini, a "
             "model folder or a hub id).",
+            autocompletion=completion.models,
         ),
     ] = None,
     backbone: Annotated[

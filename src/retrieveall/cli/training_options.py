@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from retrieveall.cli import completion
+
 if TYPE_CHECKING:
     from retrieveall.backbones import DecoderKind
     from retrieveall.config import TrainingConfig
@@ -42,6 +44,7 @@ Config: TypeAlias = Annotated[
         metavar="FILE|NAME",
         help="The training settings as YAML, or those of a backbone: llama-3-8b, llama-3-8b-instruct, qwen2.5-7b, "
         "qwen2.5-14b, xlm-roberta-base, xlm-roberta-large, multilingual-e5-small.",
+        autocompletion=completion.presets,
     ),
 ]
 Decoder: TypeAlias = Annotated[
@@ -51,7 +54,10 @@ Decoder: TypeAlias = Annotated[
 Set: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a training setting, such as epochs=2 or lora.rank=8; repeatable."
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a training setting, such as epochs=2 or lora.rank=8; repeatable.",
+        autocompletion=completion.keys,
     ),
 ]
 RunFolder: TypeAlias = Annotated[

@@ -8,7 +8,9 @@ generated under the grammar of ``answers.gbnf``.
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -361,5 +363,8 @@ def _import_vllm() -> tuple[Any, Any, Any]:
     except ImportError:
         raise MissingExtraError("vllm", "vllm", "the engine 'vllm'") from None
     if not hasattr(modules[2], "StructuredOutputsParams"):
-        raise ConfigError("expected vLLM 0.11 or newer, with StructuredOutputsParams; upgrade: pip install -U vllm")
+        raise ConfigError(
+            "expected vLLM 0.11 or newer, with StructuredOutputsParams; upgrade: "
+            f"{shlex.quote(sys.executable)} -m pip install -U vllm"
+        )
     return modules[0], modules[1], modules[2]

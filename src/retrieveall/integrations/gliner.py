@@ -25,7 +25,7 @@ _SYNONYMS = {
 class EntityPredictor:
     """``predict_entities(text, labels, threshold)`` as in GLiNER.
 
-    Example:
+    Examples:
         >>> model = EntityPredictor.from_pretrained("base")
         >>> model.predict_entities("Ada Lovelace was born in London.", ["person", "location"])
         [{'start': 0, 'end': 12, 'text': 'Ada Lovelace', 'label': 'person', 'score': 0.99}, ...]

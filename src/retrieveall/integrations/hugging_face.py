@@ -17,7 +17,7 @@ __all__ = ["TokenClassifier", "map_entities"]
 class TokenClassifier:
     """Called like ``pipeline("token-classification", aggregation_strategy="simple")``.
 
-    Example:
+    Examples:
         >>> classify = TokenClassifier("base")
         >>> classify("Ada Lovelace was born in London.")
         [{'entity_group': 'PER', 'score': 0.99, 'word': 'Ada Lovelace', 'start': 0, 'end': 12}, ...]
@@ -65,7 +65,7 @@ def map_entities(
 
     ``batched=True`` is much faster.
 
-    Example:
+    Examples:
         >>> dataset.map(map_entities(model, "review"), batched=True)
 
     Args:

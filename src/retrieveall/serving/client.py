@@ -71,7 +71,7 @@ class Client:
         InputError: what the server refused, with its reason.
         EngineError: the server could not be reached, has no room after all retries, or failed.
 
-    Example:
+    Examples:
         >>> with Client("http://127.0.0.1:8080") as client:
         ...     client.extract(["Ada Lovelace was born in London."])[0].entities
     """
@@ -166,7 +166,7 @@ class Client:
 class AsyncClient:
     """``Client`` for asyncio; the same arguments and errors.
 
-    Example:
+    Examples:
         >>> async with AsyncClient() as client:
         ...     predictions = await client.extract(["Ada Lovelace was born in London."])
     """

@@ -36,7 +36,7 @@ _SAVED = "the change is saved and will be completed when it is next opened"
 class Transaction:
     """Changes to a model folder and its manifest that appear at once.
 
-    Example:
+    Examples:
         >>> with Transaction(folder) as transaction:
         ...     transaction.path("knowledge/de.parquet").write_bytes(data)
         ...     transaction.delete("adapters/fr")
