@@ -401,9 +401,9 @@ class TrainingConfig(OptimisationConfig):
         default=2000, ge=0, description="per language, for LoRA scaling, calibration and the F1 of the adapter card"
     )
 
-    def identity(self) -> str:
-        """The settings that the trained weights depend on, as YAML."""
-        return dump_yaml(self, exclude={"shard_backbone", "checkpoint_minutes"})
+    def identity(self) -> dict[str, Any]:
+        """The settings that the trained weights depend on, as plain data."""
+        return self.model_dump(mode="json", exclude={"shard_backbone", "checkpoint_minutes"})
 
 
 T = TypeVar("T", bound=BaseModel)

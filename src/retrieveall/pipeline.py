@@ -108,6 +108,7 @@ class RetrieveAll:
         engine: EngineName | None = None,
         server: str | ServerSettings | None = None,
         constrained: bool | None = None,
+        allow_no_adapters: bool = False,
     ) -> RetrieveAll:
         """Open a model.
 
@@ -122,13 +123,17 @@ class RetrieveAll:
             server: the URL of a server with the OpenAI completions API, or its full settings.
             constrained: for a generating model; False disables the grammar, for comparison, and
                 ``Prediction.faults`` then counts the errors in its answers. None: as in the model's settings.
+            allow_no_adapters: also open a model without a single adapter, whose backbone runs alone: one whose
+                training was stopped, or whose languages were all removed.
 
         Raises:
             InputError: ``name`` is neither a string nor a path; an unknown engine or one that conflicts with the
                 other options; ``constrained`` for a tagging model.
-            ModelFolderError: not found, or a missing, truncated or modified file.
+            ModelFolderError: not found, or a missing, truncated or modified file; no adapter.
         """
         folder = ModelFolder.open(name, revision=revision, verify=verify)
+        if not allow_no_adapters:
+            folder.check_adapters()
         config = _with_grammar(folder, constrained).config
         opened = open_engine(config, folder.path, engine=engine, server=server, device=device)
         options = {"name": str(folder.path), "device": device, "engine": engine, "constrained": constrained}
@@ -361,7 +366,8 @@ class RetrieveAll:
 
 
 def _reopen(options: Mapping[str, Any]) -> RetrieveAll:
-    return RetrieveAll.from_pretrained(verify=False, **options)
+    # Its last language may have been removed since it was opened.
+    return RetrieveAll.from_pretrained(verify=False, allow_no_adapters=True, **options)
 
 
 def _without_key(server: str | ServerSettings | None) -> str | ServerSettings | None:

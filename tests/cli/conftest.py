@@ -18,6 +18,11 @@ from retrieveall.cli.app import app
 PROGRAM = [sys.executable, str(Path(__file__).with_name("cli_fakes.py"))]
 
 
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def run() -> Callable[..., Result]:
     """``run("extract", "text", input="…")``: exit code, output and errors of the command line."""
