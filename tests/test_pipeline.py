@@ -91,7 +91,7 @@ class TestSameAnswer:
         assert list(model.stream([])) == []
         for text in ("", " ", "\n\t \u3000", "\u200b\ufeff", "\x00"):
             [prediction] = model.predict([text])
-            assert prediction == Prediction(text, (), Route(reason="fallback"), Knowledge())
+            assert prediction == Prediction(text, (), Route(reason="no_letters"), Knowledge())
 
 
 class TestLanguage:
