@@ -94,7 +94,7 @@ class TestOpen:
         with pytest.raises(ModelFolderError, match=r"sentences\.parquet was altered"):
             ModelFolder.open(model_copy)
         path.write_bytes(b"?")
-        with pytest.raises(ModelFolderError, match=r"sentences\.parquet is damaged"):
+        with pytest.raises(ModelFolderError, match=r"sentences\.parquet is truncated"):
             ModelFolder.open(model_copy, verify=False)
 
 

@@ -233,7 +233,8 @@ def test_bad_files(
 @pytest.mark.parametrize(
     ("line", "part"),
     [
-        ("{", "invalid JSON"),
+        ("{", "truncated"),
+        ("{a}", "invalid JSON"),
         ('["a"]', "a list"),
         ('{"id": 1}', '"text"'),
         ('{"text": 5}', "a number"),
