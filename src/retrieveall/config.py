@@ -165,7 +165,9 @@ class RoutingConfig(_Strict):
         default=1.8,
         description="standard deviations below the usual at which a text is in no known language; null: never",
     )
-    fallback: Literal["mixture", "base"] = Field(default="mixture", description="what runs where there is nothing to choose by")
+    fallback: Literal["mixture", "base"] = Field(
+        default="mixture", description="what runs where there is nothing to choose by"
+    )
 
     @model_validator(mode="before")
     @classmethod

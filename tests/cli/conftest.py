@@ -56,7 +56,8 @@ def spawn() -> Callable[..., subprocess.Popen[bytes]]:
     """``spawn("extract", …, stdin=…)``: the command line with the fake model as a process."""
 
     def spawn(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         return subprocess.Popen([*PROGRAM, *arguments], env=environment, **options)
 
     return spawn

@@ -36,13 +36,22 @@ def one_line(error: pytest.ExceptionInfo[RetrieveAllError], path: Path, *parts: 
 
 def test_why_a_text_is_no_json() -> None:
     """Whatever it is cut after, a text is truncated, unless what is left is whole."""
-    whole = json.dumps({"a": ["x\n\u00e9\"", True, None, -1.5e3], "b": {"c": "\u5317"}})
+    whole = json.dumps({"a": ['x\n\u00e9"', True, None, -1.5e3], "b": {"c": "\u5317"}})
     for text in (whole, json.dumps(json.loads(whole), indent=1)):
         for size in range(1, len(text)):
             with pytest.raises(ValueError) as caught:
                 json.loads(text[:size])
             assert "truncated" in why_not_json(caught.value), text[:size]
-    for text in ("{'a': 1}", '{"a" 1}', '{"a": tru3}', '{"a": "\\x"}', '[1,]', "nonsense", '{"a": 1} x', '{"a": "x\n"}'):
+    for text in (
+        "{'a': 1}",
+        '{"a" 1}',
+        '{"a": tru3}',
+        '{"a": "\\x"}',
+        "[1,]",
+        "nonsense",
+        '{"a": 1} x',
+        '{"a": "x\n"}',
+    ):
         with pytest.raises(ValueError) as caught:
             json.loads(text)
         assert "truncated" not in why_not_json(caught.value), text
@@ -201,7 +210,7 @@ def test_weights(tmp_path: Path) -> None:
 
 def test_settings_and_json_of_a_model(tmp_path: Path, tiny_model: Path) -> None:
     path = tmp_path / "retrieveall.yaml"
-    for whole in ('name: x\nlabels: [{name: PER}, {name', 'name: "x', "name: x\nprompt: {template: plain"):
+    for whole in ("name: x\nlabels: [{name: PER}, {name", 'name: "x', "name: x\nprompt: {template: plain"):
         path.write_text(whole)
         with pytest.raises(ConfigError) as caught:
             load_yaml(ModelConfig, path)

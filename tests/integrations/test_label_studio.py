@@ -12,7 +12,7 @@ import pytest
 
 from retrieveall.data import read_corpus
 from retrieveall.integrations.label_studio import Backend, application
-from tests.integrations.conftest import KnownNames
+from known_names import KnownNames
 
 CONFIG = """<View><Labels name="label" toName="text"><Label value="PER"/><Label value="LOC"/></Labels>
 <Text name="text" value="$review"/></View>"""

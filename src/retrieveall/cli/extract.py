@@ -141,7 +141,13 @@ def extract(
         raise typer.BadParameter(f"{target} is the input; name another file", param_hint="--output")
     use_threads(threads)
     options = {
-        **{"input": source.identity(), "model": model, "state of the model": _state_of(model), "format": chosen.value, "text column": text_column},
+        **{
+            "input": source.identity(),
+            "model": model,
+            "state of the model": _state_of(model),
+            "format": chosen.value,
+            "text column": text_column,
+        },
         **{"input format": input_format.value, "whole file": whole_file, "language": language},
         **{"labels": wanted, "threshold": "the model's own" if threshold is None else threshold, "explain": explain},
     }

@@ -211,4 +211,3 @@ class Session:
             if self.processes.main:
                 write_identity(self.run_folder, identity)
                 write_atomic(self.run_folder / "training.yaml", dump_yaml(self.config).encode())
-
