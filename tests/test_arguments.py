@@ -27,7 +27,7 @@ LABELS = ("PER", "ORG", "LOC")
 def test_texts_in_the_shapes_of_other_libraries() -> None:
     np, pandas = pytest.importorskip("numpy"), pytest.importorskip("pandas")
     frame = pandas.DataFrame({"text": ["a", None, float("nan"), "b"]})
-    assert list(listed(frame["text"]))[0] == "a"
+    assert next(iter(listed(frame["text"]))) == "a"
     assert list(listed(np.array(["a", "b"]))) == ["a", "b"]
     for table in (frame, np.array([["a"]])):
         with pytest.raises(InputError, match="a table; pass one column"):
@@ -35,6 +35,11 @@ def test_texts_in_the_shapes_of_other_libraries() -> None:
     for number in (1, 2):
         with pytest.raises(InputError, match=f"as text {number} .*empty cells.*fillna"):
             check_text(list(frame["text"])[number], number)
+    for empty in (pandas.NA, pandas.NaT, np.float32("nan")):
+        with pytest.raises(InputError, match="as text 0 "):
+            check_text(empty, 0)
+    with pytest.raises(InputError, match="got ndarray as text 0"):
+        check_text(np.array([1.0, 2.0]), 0)
     check_text(np.str_("a"), 0)
     check_threshold(np.float32(0.5))
     with pytest.raises(InputError, match="from 0 to 1, got nan"):
@@ -54,7 +59,7 @@ def test_what_is_no_threshold(threshold: Any) -> None:
 
 
 def test_a_threshold_in_per_cent() -> None:
-    with pytest.raises(InputError, match="divide by 100: 0.5$"):
+    with pytest.raises(InputError, match=r"divide by 100: 0\.5$"):
         check_threshold(50)
 
 
@@ -74,7 +79,7 @@ def test_the_language_that_was_meant(language: str, meant: str | None) -> None:
 @pytest.mark.parametrize("language", [5, b"en", {"en"}, {"en": 1}, 1.5])
 def test_what_is_no_language(language: Any) -> None:
     for known in (("en",), None):
-        with pytest.raises(InputError, match="got (int|bytes|set|dict|float)"):
+        with pytest.raises(InputError, match=r"got (int|bytes|set|dict|float)"):
             languages_per_text(language, 1, known)
         with pytest.raises(InputError):
             languages_per_text([language], 1, known)

@@ -5,6 +5,7 @@ Shared by the model, the integrations and the client of the service. Knows no mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from numbers import Real
@@ -30,6 +31,7 @@ __all__ = [
     "wanted_labels",
 ]
 
+_EMPTY = ("NAType", "NaTType")  # of pandas, beside NaN
 LABELS_BY_WORD = {
     **dict.fromkeys(("person", "persons", "people", "name", "human", "per", "pers"), "PER"),
     **dict.fromkeys(("organization", "organisation", "organizations", "organisations", "company", "org"), "ORG"),
@@ -77,7 +79,7 @@ def check_text(text: Any, number: int) -> None:
         InputError: names the place in the list.
     """
     if not isinstance(text, str):
-        empty = text is None or text != text  # noqa: PLR0124 - NaN
+        empty = text is None or type(text).__name__ in _EMPTY or (isinstance(text, float) and math.isnan(text))
         remedy = "empty cells of a table are to be '', as with fillna('')" if empty else "pass str, decode bytes first"
         raise InputError(
             f"expected a text, got {type(text).__name__} as text {number} of the list (the first is 0); {remedy}"
@@ -96,14 +98,11 @@ def check_threshold(threshold: Any) -> None:
     """
     if threshold is None:
         return
-    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not 0.0 <= threshold <= 1.0:
-        shown = f"{threshold}" if isinstance(threshold, Real) else repr(threshold)[:80]
-        hint = f"; for per cent, divide by 100: {threshold / 100:g}" if _is_per_cent(threshold) else ""
+    number = isinstance(threshold, Real) and not isinstance(threshold, bool)
+    if not (number and 0.0 <= float(threshold) <= 1.0):
+        shown = f"{threshold}" if number else repr(threshold)[:80]
+        hint = f"; for per cent, divide by 100: {threshold / 100:g}" if number and 1 < float(threshold) <= 100 else ""
         raise InputError(f"expected a threshold from 0 to 1, got {shown}{hint}")
-
-
-def _is_per_cent(threshold: Any) -> bool:
-    return isinstance(threshold, Real) and not isinstance(threshold, bool) and 1 < threshold <= 100
 
 
 def check_count(value: Any, name: str) -> None:

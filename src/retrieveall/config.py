@@ -445,7 +445,7 @@ def parse_config(kind: type[T], raw: Any, where: str) -> T:
     if raw is None:
         raw = {}
     if not isinstance(raw, Mapping):
-        found = {str: "a text", list: "a list"}.get(type(raw), type(raw).__name__)
+        found = "a text" if isinstance(raw, str) else "a list" if isinstance(raw, list) else type(raw).__name__
         raise ConfigError(f"{where}: expected settings, one `key: value` a line, got {found}; check the file")
     try:
         return kind.model_validate(raw)

@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from known_names import KnownNames
-
 from retrieveall.types import Entity, Knowledge, KnownEntity, Neighbour, Sentence
 
 if TYPE_CHECKING:

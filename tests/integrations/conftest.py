@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from known_names import KnownNames
 
+from known_names import KnownNames
 from retrieveall import RetrieveAll
 
 NAMES = {"Ada Lovelace": ("PER", 0.75), "London": ("LOC", 0.5), "北京": ("LOC", 0.9), "IBM": ("ORG", 0.25)}

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from known_names import KnownNames
 
+from known_names import KnownNames
 from retrieveall.errors import InputError
 from retrieveall.integrations.gliner import EntityPredictor
 from retrieveall.integrations.hugging_face import TokenClassifier, map_entities

@@ -295,7 +295,7 @@ def test_a_run_that_diverges_says_so_and_what_to_do(tmp_path: Path, first: int, 
 
 
 def test_a_learning_rate_that_is_far_too_high(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="training diverged: .*learning_rate 1e\\+30; lower it"):
+    with pytest.raises(ConfigError, match=r"training diverged: .*learning_rate 1e\+30; lower it"):
         run(tmp_path, settings=config(learning_rate=1e30))
 
 
@@ -307,7 +307,7 @@ def test_what_else_may_be_at_fault_comes_last(tmp_path: Path) -> None:
         def __getitem__(self, number: int) -> dict[str, Tensor]:
             return {name: tensor.bfloat16() for name, tensor in super().__getitem__(number).items()}
 
-    with pytest.raises(ConfigError, match="backbone.dtype to float32 and mixed_precision to 'no'") as caught:
+    with pytest.raises(ConfigError, match=r"backbone\.dtype to float32 and mixed_precision to 'no'") as caught:
         run(tmp_path, module, settings=settings, batches=Halves())
     said = str(caught.value)
     assert said.index("learning_rate") < said.index("dtype")

@@ -362,7 +362,7 @@ def test_a_damaged_record_of_a_run_is_said_to_be_damaged(tmp_path: Path) -> None
     whole = (tmp_path / "run.json").read_bytes()
     for damaged in (whole[:-3], b"", b"[]", b"\xff"):
         (tmp_path / "run.json").write_bytes(damaged)
-        with pytest.raises(DataError, match="run.json: .* damaged"):
+        with pytest.raises(DataError, match=r"run\.json: .* damaged"):
             check_identity(tmp_path, {"training settings": {"epochs": 1}})
 
 

@@ -31,12 +31,16 @@ def read_saved_lines(path: Path, *keys: str) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: as ``read_saved``; names the line.
     """
-    number = 0
     try:
-        for number, line in enumerate(path.read_bytes().splitlines(), 1):
-            yield _object(line, keys)
-    except (OSError, ValueError) as error:
-        raise _damaged(path, f"{path}:{number}" if number else str(path), error) from None
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise _damaged(path, str(path), error) from None
+    for number, line in enumerate(lines, 1):
+        try:
+            found = _object(line, keys)
+        except ValueError as error:
+            raise _damaged(path, f"{path}:{number}", error) from None
+        yield found
 
 
 def _object(data: bytes, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from retrieveall.arguments import check_language, check_option_names, check_threshold, wanted_labels
 from retrieveall.errors import InputError
@@ -34,7 +34,7 @@ def opened(model: RetrieveAll | str | Path, options: Mapping[str, Any] | None = 
             f"expected {', '.join(options)} with the name of a model, got an opened one; give the options to "
             "RetrieveAll.from_pretrained"
         )
-    return cast("RetrieveAll", model)
+    return model
 
 
 def check_options(model: RetrieveAll, options: Mapping[str, Any]) -> None:

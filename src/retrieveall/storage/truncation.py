@@ -79,6 +79,7 @@ def _is_short(file: IO[bytes], start: bytes, size: int) -> bool:
     file.seek(8)
     try:
         tensors = json.loads(file.read(length))
-        return size < 8 + length + max(each["data_offsets"][1] for name, each in tensors.items() if name[:2] != "__")
+        ends = [int(each["data_offsets"][1]) for name, each in tensors.items() if name != "__metadata__"]
+        return size < 8 + length + max(ends)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return False

@@ -103,8 +103,8 @@ def _of_elements(name: str, pieces: Iterable[str]) -> Iterator[tuple[int, str, s
             raise DataError(f"{name}:{splitter.line}: expected elements of at most {MAX_LINE:,} characters; split it")
     if splitter.depth:
         raise DataError(
-            f"{name}:{splitter.line}: expected a whole JSON text, but the file is truncated: it ends inside the element "
-            "that begins here; get it again"
+            f"{name}:{splitter.line}: expected a whole JSON text, but the file is truncated: it ends inside the "
+            "element that begins here; get it again"
         )
 
 
