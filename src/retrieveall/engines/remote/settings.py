@@ -25,8 +25,8 @@ class ServerSettings:
 
     ``url`` is its address with or without ``/v1`` and ``http://``, such as ``localhost:8000``. ``model`` is the
     backbone's name there, optional if the server has only one. ``adapters`` maps languages to adapter names on the
-    server, or is a pattern such as ``"ner-{language}"``. ``api_key`` is read from the environment variable ``RETRIEVEALL_API_KEY`` if
-    None, is sent to this server only, and is never printed.
+    server, or is a pattern such as ``"ner-{language}"``. ``api_key`` is read from the environment variable
+    ``RETRIEVEALL_API_KEY`` if None, is sent to this server only, and is never printed.
 
     ``concurrency`` requests run at once. A request may take ``timeout`` seconds from the first byte sent to the last
     byte read, and is retried up to ``retries`` times after transient errors. A response has at most ``max_bytes``.
