@@ -435,9 +435,9 @@ def _why_not_yaml(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         cut = any(end in f"{error.problem}" for end in ("<stream end>", "end of stream", "\\x00"))
-        fault = "which is truncated" if cut else "got another"
+        fault = "which is truncated" if cut else "got something else"
         return f"{fault}: {error.problem} at line {mark.line + 1}, column {mark.column + 1}"
-    return f"got another: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
+    return f"got something else: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
 
 
 def parse_config(kind: type[T], raw: Any, where: str) -> T:
