@@ -354,6 +354,14 @@ def test_a_run_folder_of_another_run_is_refused(
     assert not re.search("[0-9a-f]{12}", str(caught.value).replace(str(run), "")), "no checksums"
 
 
+def test_the_run_of_another_version_is_said_to_be_one(tmp_path: Path) -> None:
+    from retrieveall.training.identity import check_identity, write_identity
+
+    write_identity(tmp_path, {"settings": "0123456789abcdef"})
+    with pytest.raises(DataError, match="another version"):
+        check_identity(tmp_path, {"training settings": {"epochs": 1}})
+
+
 def test_a_damaged_record_of_a_run_is_said_to_be_damaged(tmp_path: Path) -> None:
     from retrieveall.training.identity import check_identity, write_identity
 

@@ -29,7 +29,12 @@ def check_identity(folder: Path, identity: Identity) -> None:
     if held is None:
         return
     for name, now in identity.items():
-        then = held.get(name)
+        if name not in held:
+            raise DataError(
+                f"the run in {folder} was begun by another version of retrieveall; go on with that version, or remove "
+                "the folder to begin anew"
+            )
+        then = held[name]
         if then != json.loads(json.dumps(now)):
             raise DataError(
                 f"the run in {folder} differs in {name}{_differences(then, now)}; to go on with it, repeat the "
