@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 Plain = Callable[[Any], list["Entity"]]
 
 
-def open_model(path: Path) -> RetrieveAll:
+def open_model(path: Path, **options: Any) -> RetrieveAll:
     from retrieveall import RetrieveAll
 
-    return RetrieveAll.from_pretrained(path, device="cpu")
+    return RetrieveAll.from_pretrained(path, device="cpu", **options)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -94,7 +94,7 @@ class TestOpen:
         with pytest.raises(ModelFolderError, match=r"sentences\.parquet was altered"):
             ModelFolder.open(model_copy)
         path.write_bytes(b"?")
-        with pytest.raises(ModelFolderError, match=r"sentences\.parquet is damaged"):
+        with pytest.raises(ModelFolderError, match=r"sentences\.parquet is truncated"):
             ModelFolder.open(model_copy, verify=False)
 
 
@@ -252,10 +252,68 @@ class TestRemoveLanguage:
         for language in ("de", "en", "zh"):
             folder.remove_language(language)
         assert ModelFolder.open(model_copy).languages() == ()
-        [prediction] = open_model(model_copy).predict("Karl May in London")
+        with pytest.raises(ModelFolderError, match="no language; add one with: retrieveall add-language") as caught:
+            open_model(model_copy)
+        assert str(model_copy) in str(caught.value)
+        [prediction] = open_model(model_copy, allow_no_adapters=True).predict("Karl May in London")
         assert prediction.route.adapters == {}
         assert prediction.route.reason == "fallback"
         assert prediction.knowledge.neighbours == ()
+
+
+class TestWithoutAdapters:
+    """A training that was stopped leaves settings and knowledge. Opened by mistake, its answers would be noise."""
+
+    @pytest.fixture
+    def stopped(self, model_copy: Path) -> Path:
+        with Transaction(model_copy) as transaction:
+            transaction.delete("adapters")
+        return model_copy
+
+    def test_is_refused_with_the_command_that_goes_on(self, stopped: Path) -> None:
+        with pytest.raises(ModelFolderError, match=f"did not finish.*retrieveall train DATA --out {stopped}") as caught:
+            open_model(stopped)
+        assert "allow_no_adapters=True" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("command", [["extract", "Ada"], ["evaluate", "DATA"], ["serve", "MODEL"]])
+    def test_by_every_command_that_predicts(self, stopped: Path, tmp_path: Path, command: list[str]) -> None:
+        from typer.testing import CliRunner
+
+        from retrieveall.cli.app import app
+
+        (tmp_path / "de").mkdir()
+        (tmp_path / "de" / "test.tsv").write_text("Ada\tB-PER\nkam\tO\n", encoding="utf-8")
+        given = [str({"DATA": tmp_path, "MODEL": stopped}.get(each, each)) for each in command]
+        if "MODEL" not in command:
+            given += ["--model", str(stopped)]
+        result = CliRunner().invoke(app, given)
+        assert result.exit_code == 1, result.output
+        assert f"retrieveall train DATA --out {stopped}" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+    def test_on_purpose(self, stopped: Path) -> None:
+        import pickle
+
+        model = open_model(stopped, allow_no_adapters=True)
+        assert model.predict("Karl May in London")[0].route.adapters == {}
+        assert pickle.loads(pickle.dumps(model)).languages == ()
+
+    def test_a_language_can_be_added(self, stopped: Path, corpus: dict[str, list[Any]], tmp_path: Path) -> None:
+        """To an empty model, but not one whose sentences wait for their adapter."""
+        from retrieveall.config import TrainingConfig
+        from retrieveall.training.run import LanguageData, add_language
+
+        def add() -> None:
+            data = LanguageData(corpus["de"])
+            add_language(stopped, "de", data, TrainingConfig(steps=1), tmp_path / "run", device="cpu", show_bar=False)
+
+        with pytest.raises(LanguageError, match="training did not finish"):
+            add()
+        for language in ("de", "en", "zh"):
+            ModelFolder.open(stopped).remove_language(language)
+        add()
+        assert open_model(stopped).languages == ("de",)
 
 
 class TestReload:

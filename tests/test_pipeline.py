@@ -91,7 +91,7 @@ class TestSameAnswer:
         assert list(model.stream([])) == []
         for text in ("", " ", "\n\t \u3000", "\u200b\ufeff", "\x00"):
             [prediction] = model.predict([text])
-            assert prediction == Prediction(text, (), Route(reason="fallback"), Knowledge())
+            assert prediction == Prediction(text, (), Route(reason="no_letters"), Knowledge())
 
 
 class TestLanguage:
@@ -164,11 +164,29 @@ class TestFilters:
             loaded.predict("Ulm", labels=["CITY"])
         with pytest.raises(InputError, match="PER, ORG, LOC, got 'CITY'"):
             loaded.predict("Ulm", labels="CITY")
-        for threshold in (-0.1, 1.1, float("nan")):
-            with pytest.raises(InputError, match="from 0 to 1"):
-                loaded.predict("Ulm", threshold=threshold)
-        with pytest.raises(InputError, match="batch_size"):
-            next(loaded.stream(["Ulm"], batch_size=0))
+        wrong: list[tuple[dict[str, Any], str]] = [
+            *(({"threshold": each}, "from 0 to 1") for each in (-0.1, 1.1, float("nan"), "0.5", True)),
+            *(({"labels": each}, "did you mean 'PER'") for each in ("person", ["per"])),
+            *(({"labels": each}, "list of labels|among PER") for each in (5, b"PER", {"PER": 1}, [None])),
+            *(({"language": each}, "did you mean 'en'") for each in ("EN", "english", "en-US", "eng")),
+            *(({"language": each}, "add-language") for each in ("xx", "")),
+            *(({"language": each}, "got int|got bytes") for each in (5, b"en")),
+        ]
+        for options, said in wrong:
+            with pytest.raises(InputError, match=said):
+                loaded.predict("Ulm", **options)
+            with pytest.raises(InputError, match=said):
+                loaded.stream(["Ulm"], **options)  # at once, not with the first text
+        for size in (0, "10", 2.5, None):
+            with pytest.raises(InputError, match="batch_size"):
+                loaded.stream(["Ulm"], batch_size=size)  # type: ignore[arg-type]
+        for levels in (None, 5, "entity", ["none"]):
+            with pytest.raises(InputError, match="list of levels"):
+                loaded.predict("Ulm", levels=levels)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="progress as a function"):
+            loaded.predict("Ulm", progress=5)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="path of a new folder, got NoneType"):
+            loaded.save_pretrained(None)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("text", [b"Ulm", None, 3, ["Ulm"]])
     def test_what_is_no_text(self, loaded: RetrieveAll, text: Any) -> None:
@@ -182,7 +200,7 @@ class TestFilters:
                 call(texts)
 
     def test_a_text_above_the_limit(self, loaded: RetrieveAll, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("retrieveall.pipeline.MAX_CHARACTERS", 10)
+        monkeypatch.setattr("retrieveall.arguments.MAX_CHARACTERS", 10)
         loaded.predict("x" * 10)
         with pytest.raises(InputError, match="at most 10 characters, got 11"):
             loaded.predict("x" * 11)

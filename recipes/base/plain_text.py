@@ -34,7 +34,7 @@ def label_plain_text(
     home = folder / "model"
     shutil.rmtree(home, ignore_errors=True)
     create_model(home, model, few, backbone=backbone / "model" / "backbone")
-    tagger = RetrieveAll.from_pretrained(home, device="cpu")
+    tagger = RetrieveAll.from_pretrained(home, device="cpu", allow_no_adapters=True)
     for language in settings.languages:
         rng = random.Random(f"{settings.seed} {language}")
         found = list(_sure(tagger, settings, _candidates(text, language, rng), rng))

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 LABELS = ("PER", "LOC", "ORG")
-UNKNOWN = ("unknown", "fallback")
+UNKNOWN = ("unknown", "no_letters", "fallback")
 """Reasons of routes of texts that no language of the pool seems to fit."""
 
 

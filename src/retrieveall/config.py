@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar, get_args
@@ -165,7 +165,9 @@ class RoutingConfig(_Strict):
         default=1.8,
         description="standard deviations below the usual at which a text is in no known language; null: never",
     )
-    fallback: Literal["mixture", "base"] = Field(default="mixture", description="what runs on a text without letters")
+    fallback: Literal["mixture", "base"] = Field(
+        default="mixture", description="what runs where there is nothing to choose by"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -407,9 +409,9 @@ class TrainingConfig(OptimisationConfig):
         default=2000, ge=0, description="per language, for LoRA scaling, calibration and the F1 of the adapter card"
     )
 
-    def identity(self) -> str:
-        """The settings that the trained weights depend on, as YAML."""
-        return dump_yaml(self, exclude={"shard_backbone", "checkpoint_minutes"})
+    def identity(self) -> dict[str, Any]:
+        """The settings that the trained weights depend on, as plain data."""
+        return self.model_dump(mode="json", exclude={"shard_backbone", "checkpoint_minutes"})
 
 
 T = TypeVar("T", bound=BaseModel)
@@ -425,16 +427,32 @@ def load_yaml(kind: type[T], path: Path) -> T:
         raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"expected a configuration file at {path}, found none; check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{path} is not valid YAML: {detail}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a YAML file, got {error.strerror}; check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: expected a YAML file, {_why_not_yaml(error)}") from None
     return parse_config(kind, raw, str(path))
+
+
+def _why_not_yaml(error: Exception) -> str:
+    """In one line; the parser's own are many, and say little of a binary file."""
+    if isinstance(error, (UnicodeDecodeError, yaml.reader.ReaderError)):
+        return "got a binary file, or text that is not UTF-8"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        cut = any(end in f"{error.problem}" for end in ("<stream end>", "end of stream", "\\x00"))
+        fault = "which is truncated" if cut else "got something else"
+        return f"{fault}: {error.problem} at line {mark.line + 1}, column {mark.column + 1}"
+    return f"got something else: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
 
 
 def parse_config(kind: type[T], raw: Any, where: str) -> T:
     """Validate plain data as ``kind``; ``where`` names its origin in the error."""
     if raw is None:
         raw = {}
+    if not isinstance(raw, Mapping):
+        found = "a text" if isinstance(raw, str) else "a list" if isinstance(raw, list) else type(raw).__name__
+        raise ConfigError(f"{where}: expected settings, one `key: value` a line, got {found}; check the file")
     try:
         return kind.model_validate(raw)
     except ValidationError as error:

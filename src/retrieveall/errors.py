@@ -17,6 +17,7 @@ __all__ = [
     "LanguageError",
     "MissingExtraError",
     "ModelFolderError",
+    "NonFiniteError",
     "RetrieveAllError",
     "UnsafeFileError",
 ]
@@ -44,6 +45,15 @@ class LanguageError(InputError):
 
 class ModelFolderError(RetrieveAllError):
     """A model folder with a missing, modified or malformed file; names the file."""
+
+
+class NonFiniteError(ModelFolderError):
+    """A model whose scores are NaN or infinite: its weights are damaged, or too large for its precision."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model's scores contain NaN or infinity; set backbone.dtype to float32, or get the model again"
+        )
 
 
 class UnsafeFileError(ModelFolderError):

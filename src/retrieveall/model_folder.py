@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from importlib import resources
@@ -76,6 +77,30 @@ class ModelFolder:
     def languages(self) -> tuple[str, ...]:
         """Languages with an adapter, sorted."""
         return AdapterPool(self.path).languages()
+
+    def check_adapters(self) -> None:
+        """Refuse a model without a single adapter.
+
+        Raises:
+            ModelFolderError: there is none; names the command that goes on.
+        """
+        if not self.languages():
+            raise ModelFolderError(
+                f"{self.next_step()}; to run the backbone alone: --allow-no-adapters, in Python allow_no_adapters=True"
+            )
+
+    def next_step(self) -> str:
+        """What a model without adapters lacks, and the command that goes on."""
+        path = shlex.quote(str(self.path))
+        if self.knowledge().languages:
+            return (
+                f"the model in {path} has no adapter, its training did not finish; repeat the command that began it, "
+                f"it goes on where it stopped: retrieveall train DATA --out {path}"
+            )
+        return (
+            f"the model in {path} has no language; add one with: "
+            f"retrieveall add-language LANGUAGE --data DATA --model {path}"
+        )
 
     @property
     def card(self) -> str | None:

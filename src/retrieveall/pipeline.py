@@ -6,18 +6,29 @@ call the same stages.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from retrieveall.arguments import (
+    check_count,
+    check_language,
+    check_levels,
+    check_text,
+    check_threshold,
+    languages_per_text,
+    listed,
+    wanted_labels,
+)
 from retrieveall.call_lock import CallLock
-from retrieveall.config import MAX_CHARACTERS, ModelConfig
+from retrieveall.config import ModelConfig
 from retrieveall.decoders import Reading, make_decoder
 from retrieveall.decoders.calibration import UNCALIBRATED, Calibration, calibrate
 from retrieveall.engines import EngineName, Failure, open_engine
-from retrieveall.errors import ConfigError, EngineError, InputError, LanguageError
+from retrieveall.errors import ConfigError, EngineError, InputError
 from retrieveall.model_folder import ModelFolder
 from retrieveall.stages import (
     Parts,
@@ -108,6 +119,7 @@ class RetrieveAll:
         engine: EngineName | None = None,
         server: str | ServerSettings | None = None,
         constrained: bool | None = None,
+        allow_no_adapters: bool = False,
     ) -> RetrieveAll:
         """Open a model.
 
@@ -122,13 +134,17 @@ class RetrieveAll:
             server: the URL of a server with the OpenAI completions API, or its full settings.
             constrained: for a generating model; False disables the grammar, for comparison, and
                 ``Prediction.faults`` then counts the errors in its answers. None: as in the model's settings.
+            allow_no_adapters: also open a model without a single adapter, whose backbone runs alone: one whose
+                training was stopped, or whose languages were all removed.
 
         Raises:
             InputError: ``name`` is neither a string nor a path; an unknown engine or one that conflicts with the
                 other options; ``constrained`` for a tagging model.
-            ModelFolderError: not found, or a missing, truncated or modified file.
+            ModelFolderError: not found, or a missing, truncated or modified file; no adapter.
         """
         folder = ModelFolder.open(name, revision=revision, verify=verify)
+        if not allow_no_adapters:
+            folder.check_adapters()
         config = _with_grammar(folder, constrained).config
         opened = open_engine(config, folder.path, engine=engine, server=server, device=device)
         options = {"name": str(folder.path), "device": device, "engine": engine, "constrained": constrained}
@@ -138,8 +154,11 @@ class RetrieveAll:
         """Copy the model's files to ``path``, a new or empty folder.
 
         Raises:
+            InputError: ``path`` is neither a string nor a path.
             ModelFolderError: ``path`` is not empty, or the disk is full.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise InputError(f"expected the path of a new folder, got {type(path).__name__}; give a string or a path")
         self.folder.copy_to(Path(path))
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
@@ -189,15 +208,16 @@ class RetrieveAll:
                 ``failures`` maps text numbers to reasons, and ``results`` holds the predictions, None for the texts
                 that failed.
         """
-        texts = list(_listed(texts))
-        languages = self._per_text(texts, language)
-        wanted = self._wanted(labels)
+        texts = list(listed(texts))
+        languages = languages_per_text(language, len(texts), self.languages)
+        wanted = wanted_labels(labels, self.labels)
+        check_threshold(threshold)
         threshold = self.config.threshold if threshold is None else threshold
-        if not 0.0 <= threshold <= 1.0:
-            raise InputError(f"expected a threshold from 0 to 1, got {threshold}")
-        _check_levels(levels)
+        check_levels(levels)
+        if progress is not None and not callable(progress):
+            raise InputError(f"expected progress as a function of a number, got {type(progress).__name__}")
         for number, text in enumerate(texts):
-            _check_text(text, number)
+            check_text(text, number)
         with self._lock:
             run = _Run(languages, levels, keep_prompts)
             predictions = self._in_pieces(texts, run, progress)
@@ -219,13 +239,21 @@ class RetrieveAll:
         """Stream predictions in order; only ``batch_size`` texts are in memory at once.
 
         Raises:
-            InputError: as ``predict``, when the batch with the invalid text is reached.
+            InputError: as ``predict``; for an invalid text when its batch is reached, for anything else at once.
         """
-        if batch_size < 1:
-            raise InputError(f"expected batch_size of at least 1, got {batch_size}")
-        iterator = iter(_listed(texts))
-        while batch := list(islice(iterator, batch_size)):
-            yield from self.predict(batch, language=language, labels=labels, threshold=threshold)
+        check_count(batch_size, "batch_size")
+        if not (language is None or isinstance(language, str)):
+            raise InputError(f"expected one language for all texts of a stream, got {type(language).__name__}")
+        check_language(language, self.languages)
+        check_threshold(threshold)
+        wanted = wanted_labels(labels, self.labels)
+        iterator = iter(listed(texts))
+
+        def predictions() -> Iterator[Prediction]:
+            while batch := list(islice(iterator, batch_size)):
+                yield from self.predict(batch, language=language, labels=list(wanted), threshold=threshold)
+
+        return predictions()
 
     def reload(self, *, knowledge: KnowledgeBase | None = None) -> None:
         """Load changes made to the folder since it was opened: settings, added and removed languages.
@@ -245,32 +273,6 @@ class RetrieveAll:
             self._use(folder, knowledge)
 
     # -- steps of predict -----------------------------------------------------------------------------------------
-
-    def _per_text(self, texts: Sequence[str], language: str | Sequence[str | None] | None) -> list[str | None]:
-        if not (language is None or isinstance(language, (str, Sequence))):
-            raise InputError(f"expected a language, or one per text, got {type(language).__name__}; give a string")
-        languages: list[str | None] = (
-            [language] * len(texts) if language is None or isinstance(language, str) else list(language)
-        )
-        if len(languages) != len(texts):
-            raise InputError(f"expected one language per text ({len(texts)}), got {len(languages)}")
-        known = set(self.languages)
-        for name in languages:
-            if name is not None and name not in known:
-                raise LanguageError(
-                    f"expected one of the languages {', '.join(sorted(known)) or '(none)'}, got {str(name)[:80]!r}; "
-                    "add it with: retrieveall add-language"
-                )
-        return languages
-
-    def _wanted(self, labels: str | Sequence[str] | None) -> frozenset[str]:
-        if labels is None:
-            return frozenset(self.labels)
-        wanted = [labels] if isinstance(labels, str) else list(labels)
-        unknown = [label for label in wanted if label not in self.labels]
-        if unknown:
-            raise InputError(f"expected labels among {', '.join(self.labels)}, got {str(unknown[0])[:80]!r}")
-        return frozenset(wanted)
 
     def _in_pieces(
         self, texts: Sequence[str], run: _Run, progress: Callable[[int], None] | None
@@ -361,7 +363,8 @@ class RetrieveAll:
 
 
 def _reopen(options: Mapping[str, Any]) -> RetrieveAll:
-    return RetrieveAll.from_pretrained(verify=False, **options)
+    # Its last language may have been removed since it was opened.
+    return RetrieveAll.from_pretrained(verify=False, allow_no_adapters=True, **options)
 
 
 def _without_key(server: str | ServerSettings | None) -> str | ServerSettings | None:
@@ -378,33 +381,3 @@ def _with_grammar(folder: ModelFolder, constrained: bool | None) -> ModelFolder:
         raise InputError("expected a generating model for 'constrained', this one is a tagging model; leave it out")
     decoder = decoder.model_copy(update={"constrained": constrained})
     return replace(folder, config=folder.config.model_copy(update={"decoder": decoder}))
-
-
-def _listed(texts: str | Iterable[str]) -> Iterable[str]:
-    """Wrap a single text in a list."""
-    if isinstance(texts, str):
-        return [texts]
-    if isinstance(texts, (bytes, bytearray, Mapping)) or not isinstance(texts, Iterable):
-        raise InputError(
-            f"expected a text or a list of texts, got {type(texts).__name__}; pass str, decode bytes first"
-        )
-    return texts
-
-
-def _check_levels(levels: Collection[Level]) -> None:
-    unknown = [level for level in levels if level not in LEVELS]
-    if unknown or isinstance(levels, str):
-        got = levels if isinstance(levels, str) else unknown[0]
-        raise InputError(f"expected a list of levels among {', '.join(LEVELS)}, got {str(got)[:80]!r}")
-
-
-def _check_text(text: str, number: int) -> None:
-    if not isinstance(text, str):
-        raise InputError(
-            f"expected a text, got {type(text).__name__} as text {number} of the list (the first is 0); "
-            "pass str, decode bytes first"
-        )
-    if len(text) > MAX_CHARACTERS:
-        raise InputError(
-            f"expected texts of at most {MAX_CHARACTERS:,} characters, got {len(text):,}; split the document"
-        )

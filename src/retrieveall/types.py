@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn, Self, TypeAlias, TypeVar
 
 __all__ = [
     "LEVELS",
+    "NO_LETTERS",
     "AnswerFaults",
     "Entity",
     "FrozenMapping",
@@ -31,6 +32,8 @@ __all__ = [
 Level: TypeAlias = Literal["entity", "context"]
 """A level of the prompt: known names, or example sentences."""
 LEVELS: tuple[Level, ...] = ("entity", "context")
+NO_LETTERS = "no_letters"
+"""The reason of the route of a text that the model does not run on."""
 _DIGITS = 4
 """Digits of probabilities, similarities and shares in plain data."""
 _SHOWN_TEXT, _SHOWN_ENTITIES = 300, 20
@@ -239,7 +242,8 @@ class Route:
 
     ``votes`` are the shares of the languages; ``reason`` is one of ``"vote"`` (one language is clearly ahead),
     ``"mixture"`` (several are close), ``"fixed"`` (the caller chose), ``"unknown"`` (the text is in no language that
-    has an adapter: the backbone runs alone), ``"fallback"`` (the text has no letters, or there is no knowledge).
+    has an adapter: the backbone runs alone), ``"no_letters"`` (nothing in the text can be a name, and no model ran),
+    ``"fallback"`` (there is no knowledge to choose by).
     """
 
     adapters: Mapping[str, float] = field(default_factory=FrozenMapping)

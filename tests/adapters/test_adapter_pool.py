@@ -351,7 +351,7 @@ def test_damage_is_found_by_the_manifest(pool, file, damage):
     else:
         data[-2] ^= 1
         path.write_bytes(data)
-    with pytest.raises(ModelFolderError, match=f"{file} (is missing|is damaged|was altered)"):
+    with pytest.raises(ModelFolderError, match=f"{file} (is missing|is truncated|was altered)"):
         pool.load("de")
     pool.load("fr")
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from retrieveall.errors import InputError, LanguageError
-from retrieveall.types import Entity, Knowledge, KnownEntity, Neighbour, Prediction, Route, Sentence
+from known_names import KnownNames
+from retrieveall.types import Entity, Knowledge, KnownEntity, Neighbour, Sentence
 
 if TYPE_CHECKING:
     from typer.testing import Result
@@ -18,44 +16,15 @@ NAMES = {"Ada": ("PER", 0.9), "London": ("LOC", 0.6), "北京": ("LOC", 0.7)}
 NEIGHBOUR = Sentence("Ada schrieb.", (Entity(0, 3, "PER", "Ada"),), "de", "de-1")
 
 
-class FakeModel:
-    """Predicts ``NAMES``; remembers the size of every batch."""
+class FakeModel(KnownNames):
+    """Knows ``NAMES``, and has knowledge to explain them with."""
 
-    labels = ("PER", "ORG", "LOC")
-    languages = ("de", "en")
+    knowledge = Knowledge(
+        (Neighbour(NEIGHBOUR, 0.5),), (KnownEntity(0, 3, "Ada", {"en": {"PER": 2}, "de": {"PER": 1}}),)
+    )
 
     def __init__(self) -> None:
-        self.batches: list[int] = []
-
-    def predict(
-        self,
-        texts: Sequence[str],
-        *,
-        language: str | None = None,
-        labels: Sequence[str] | None = None,
-        threshold: float | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> list[Prediction]:
-        if language is not None and language not in self.languages:
-            raise LanguageError(f"expected one of the languages {', '.join(self.languages)}, got {language!r}")
-        for label in labels or ():
-            if label not in self.labels:
-                raise InputError(f"expected labels among {', '.join(self.labels)}, got {label!r}")
-        self.batches.append(len(texts))
-        if progress is not None:
-            progress(sum(map(len, texts)))
-        return [self._one(text, language, labels or self.labels, threshold or 0.0) for text in texts]
-
-    def _one(self, text: str, language: str | None, labels: Sequence[str], threshold: float) -> Prediction:
-        entities = tuple(
-            Entity(match.start(), match.end(), label, match.group(), score)
-            for match in re.finditer("|".join(NAMES), text)
-            for label, score in [NAMES[match.group()]]
-            if label in labels and score >= threshold
-        )
-        route = Route({language or "en": 1.0}, {"en": 0.75, "de": 0.25}, "fixed" if language else "vote")
-        known = KnownEntity(0, 3, "Ada", {"en": {"PER": 2}, "de": {"PER": 1}})
-        return Prediction(text, entities, route, Knowledge((Neighbour(NEIGHBOUR, 0.5),), (known,)))
+        super().__init__(NAMES)
 
 
 def install(model: FakeModel) -> None:

@@ -18,6 +18,11 @@ from retrieveall.cli.app import app
 PROGRAM = [sys.executable, str(Path(__file__).with_name("cli_fakes.py"))]
 
 
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def run() -> Callable[..., Result]:
     """``run("extract", "text", input="…")``: exit code, output and errors of the command line."""
@@ -51,7 +56,8 @@ def spawn() -> Callable[..., subprocess.Popen[bytes]]:
     """``spawn("extract", …, stdin=…)``: the command line with the fake model as a process."""
 
     def spawn(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         return subprocess.Popen([*PROGRAM, *arguments], env=environment, **options)
 
     return spawn

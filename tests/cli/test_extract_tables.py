@@ -174,6 +174,54 @@ def test_a_stopped_run_goes_on_and_every_text_has_one_result(
     assert {path.name for path in tmp_path.iterdir()} == {"in.csv", whole.name, target.name}
 
 
+def test_a_finished_run_is_not_done_again(run: Run, stop: Callable[[int], FakeModel], tmp_path: Path) -> None:
+    """Unless input, options or output have changed since."""
+    source, target = write(tmp_path / "in.csv"), tmp_path / "out.jsonl"
+    command = ["extract", "-i", source, "-o", target, "--text-column", "review", "--resume"]
+
+    def texts(*options: str) -> int:
+        model = stop(99)
+        result = run(*command, *options)
+        assert result.exit_code == 0, result.stderr
+        assert ("is complete" in result.stderr) == (not model.batches)
+        assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "out.jsonl"}, "nothing stays"
+        return sum(model.batches)
+
+    count = texts()
+    assert count > 0
+    before = target.read_bytes()
+    assert texts() == 0
+    assert target.read_bytes() == before
+    assert texts("--threshold", "0.5") == count
+    assert texts() == count, "the output is that of another threshold"
+    assert texts() == 0
+    source.write_text(source.read_text() + "5,Ada,1\n")
+    assert texts() == count + 1
+    target.write_text("")
+    assert texts() == count + 1
+    target.unlink()
+    assert texts() == count + 1
+
+
+def test_a_finished_run_of_a_model_that_was_trained_again(
+    run: Run, stop: Callable[[int], FakeModel], tmp_path: Path
+) -> None:
+    source, target, folder = write(tmp_path / "in.csv"), tmp_path / "out.jsonl", tmp_path / "model"
+    folder.mkdir()
+    command = ["extract", "-i", source, "-o", target, "--text-column", "review", "--resume", "--model", folder]
+    for manifest, batches in (("one", 1), ("one", 0), ("two", 1)):
+        (folder / "manifest.json").write_text(manifest)
+        model = stop(99)
+        run(*command)
+        assert len(model.batches) == batches
+
+
+def test_a_run_that_fails_before_anything_is_done_leaves_nothing(run: Run, fake: FakeModel, tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.csv"), tmp_path / "out.jsonl"
+    one_error(run("extract", "-i", source, "-o", target, "--text-column", "review", "--resume", "-l", "xx"), "xx")
+    assert {path.name for path in tmp_path.iterdir()} == {"in.csv"}
+
+
 def test_other_options_are_refused_when_going_on(run: Run, stop: Callable[[int], FakeModel], tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.csv"), tmp_path / "out.jsonl"
     command = ["extract", "-i", source, "-o", target, "--batch-size", "1", "--resume", "--text-column"]

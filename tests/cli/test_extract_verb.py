@@ -233,7 +233,8 @@ def test_bad_files(
 @pytest.mark.parametrize(
     ("line", "part"),
     [
-        ("{", "invalid JSON"),
+        ("{", "truncated"),
+        ("{a}", "invalid JSON"),
         ('["a"]', "a list"),
         ('{"id": 1}', '"text"'),
         ('{"text": 5}', "a number"),
@@ -250,10 +251,10 @@ def test_bad_jsonl(run: Run, tmp_path: Path, line: str, part: str) -> None:
 def test_a_text_that_is_too_long_is_named_and_those_before_it_are_answered(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from retrieveall import pipeline
+    from retrieveall import arguments
     from retrieveall.cli import inputs
 
-    assert inputs._MAX_CHARACTERS == pipeline.MAX_CHARACTERS
+    assert inputs._MAX_CHARACTERS == arguments.MAX_CHARACTERS
     monkeypatch.setattr(inputs, "_MAX_CHARACTERS", 8)
     file = tmp_path / "in.txt"
     file.write_text("Ada\nAda and London\n")

@@ -92,7 +92,7 @@ def test_info_counts_numbers_and_not_bytes(run: Run, tiny_model: Path, model_cop
 def test_info_of_a_damaged_model(run: Run, model_copy: Path) -> None:
     file = model_copy / "adapters" / "de" / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    one_error(run("info", model_copy), str(file), "damaged")
+    one_error(run("info", model_copy), str(file), "truncated")
 
 
 # -- remove-language ----------------------------------------------------------------------------------------------

@@ -112,7 +112,8 @@ def entity(**changes: object) -> str:
 
 
 BAD = {
-    "not JSON": ('{"text": "a"', "invalid JSON"),
+    "not JSON": ('{"text" "a"}', "invalid JSON"),
+    "cut off": ('{"text": "a"', "truncated"),
     "not an object": ("[1]", "got a list"),
     "no text": ("{}", 'expected the key "text"'),
     "text not a string": ('{"text": 1}', '"text" as a string, got a number'),

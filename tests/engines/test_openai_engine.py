@@ -388,7 +388,9 @@ def test_no_more_requests_at_once_than_allowed(
 @pytest.mark.parametrize(
     "options",
     [
-        {"url": "localhost:8000"},
+        {"url": "local host:8000"},
+        {"url": 8000},
+        {"url": ""},
         {"url": "ftp://host"},
         {"url": "http://"},
         {"url": "http://host:port"},
@@ -405,6 +407,11 @@ def test_settings_that_make_no_sense(options: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
         ServerSettings(**options)
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "http://localhost:8000", "http://localhost:8000/v1/"])
+def test_an_address_needs_no_protocol(url: str) -> None:
+    assert ServerSettings(url).address == "http://localhost:8000/v1"
 
 
 def test_without_httpx_the_error_says_how_to_install_it(

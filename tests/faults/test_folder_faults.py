@@ -1,4 +1,4 @@
-"""F4 to F6: hostile names, damaged files, and a process killed in the middle."""
+"""F2, F4 to F6: hostile names, damaged files, and a process killed in the middle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from retrieveall import RetrieveAll
 from retrieveall.adapters import AdapterPool
 from retrieveall.cli.index import _write as write_index
-from retrieveall.errors import ModelFolderError, RetrieveAllError, UnsafeFileError
+from retrieveall.errors import AdapterError, ModelFolderError, RetrieveAllError, UnsafeFileError
 from retrieveall.knowledge import KnowledgeBase
 from retrieveall.model_folder import ModelFolder
 from retrieveall.storage import Manifest
@@ -253,3 +253,31 @@ class TestFullDisk:
                 ModelFolder.open(model_copy).remove_language("en")
         assert ModelFolder.open(model_copy).languages() == ("de", "en", "zh")
         assert state(model_copy) == before
+
+
+@pytest.mark.parametrize("fault", ["NaN", "a tensor too few", "another rank"])
+def test_a_broken_adapter_leaves_the_other_languages_working(model_copy: Path, loaded: RetrieveAll, fault: str) -> None:
+    """F2: one whose checksums agree, as that of a training that went wrong; the error names file and tensor."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = model_copy / "adapters" / "de" / "adapter_model.safetensors"
+    tensors = load_file(path)
+    name = sorted(tensors)[0]
+    if fault == "NaN":
+        tensors[name][0, 0] = torch.nan
+    elif fault == "another rank":
+        tensors[name] = tensors[name][:1].clone()
+    else:
+        del tensors[name]
+    save_file(tensors, path)
+    Manifest.of(model_copy).write()
+    model = RetrieveAll.from_pretrained(model_copy, device="cpu")
+    text = "Karl May in London"
+    for _ in range(2):
+        with pytest.raises(AdapterError) as caught:
+            model.predict([text, text], language=["en", "de"])
+        assert str(path) in str(caught.value)
+        assert name in str(caught.value) or name.replace(".default", "") in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert model.predict(text, language="en") == loaded.predict(text, language="en")

@@ -1,9 +1,10 @@
-"""T1 to T4: any text at all. Offsets stay exact, data stays data, and time grows with length only."""
+"""T1 to T4, T8: any text at all. Offsets stay exact, data stays data, and time grows with length only."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -161,3 +162,28 @@ class TestLength:
         begin = time.process_time()
         check(loaded.predict([text]), [text])
         assert time.process_time() - begin < 15
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "NFD": lambda text: unicodedata.normalize("NFD", text),
+    "full width": lambda text: "".join(chr(ord(c) + 0xFEE0) if c.isascii() and c.isalnum() else c for c in text),
+    "soft hyphens": lambda text: "".join(c + "\u00ad" if c.isalpha() else c for c in text),
+    "ligatures": lambda text: text.replace("fi", "ﬁ"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_same_names_however_letters_are_encoded(loaded: RetrieveAll, mixed_texts: list[str], form: str) -> None:
+    """T8: with the offsets of the input, and the text between them as it is there."""
+    texts = [*mixed_texts, "Málaga und Köln, 서울 und Zoë Würfi in London"]
+    changed = [FORMS[form](text) for text in texts]
+    assert changed != texts
+    found = 0
+    for plain, other in zip(loaded.predict(texts), loaded.predict(changed), strict=True):
+        assert [entity.label for entity in plain.entities] == [entity.label for entity in other.entities]
+        for before, after in zip(plain.entities, other.entities, strict=True):
+            assert after.text == other.text[after.start : after.end]
+            assert normalise(after.text).text == normalise(before.text).text
+            found += 1
+        assert plain.route.adapters == other.route.adapters
+    assert found > 10

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integrations.conftest import KnownNames
+from known_names import KnownNames
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

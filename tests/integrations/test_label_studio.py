@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from known_names import KnownNames
 from retrieveall.data import read_corpus
 from retrieveall.integrations.label_studio import Backend, application
-from tests.integrations.conftest import KnownNames
 
 CONFIG = """<View><Labels name="label" toName="text"><Label value="PER"/><Label value="LOC"/></Labels>
 <Text name="text" value="$review"/></View>"""

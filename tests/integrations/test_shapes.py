@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from known_names import KnownNames
 from retrieveall.errors import InputError
 from retrieveall.integrations.gliner import EntityPredictor
 from retrieveall.integrations.hugging_face import TokenClassifier, map_entities
-from tests.integrations.conftest import KnownNames
 
 TEXT = "Ada Lovelace lived in London."
 ADA = {"entity_group": "PER", "score": 0.75, "word": "Ada Lovelace", "start": 0, "end": 12}

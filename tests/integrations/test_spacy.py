@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integrations.conftest import KnownNames
+from known_names import KnownNames
 
 spacy = pytest.importorskip("spacy", reason="spaCy is not installed; docs/from_spacy.md says how to test with it")
 

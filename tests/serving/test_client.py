@@ -152,3 +152,38 @@ def test_against_a_busy_server() -> None:
     with live(FakeModel(seconds=0.001), ServiceSettings(queue_texts=4, batch_texts=2)) as (url, _):
         found = asyncio.run(use(url))
     assert [each[0].entities[0].text for each in found] == [f"Name{i}" for i in range(40)]
+
+
+WRONG: list[tuple[Any, dict[str, Any], str]] = [
+    (5, {}, "a list of texts, got int"),
+    (b"a", {}, "got bytes"),
+    (["a", None], {}, "as text 1"),
+    ("a", {"threshold": 2}, "from 0 to 1"),
+    ("a", {"threshold": float("nan")}, "from 0 to 1"),
+    ("a", {"labels": 5}, "list of labels"),
+    ("a", {"language": b"en"}, "got bytes"),
+    (["a", "b"], {"language": ["en"]}, "one language per text"),
+    ("a", {"levels": "entity"}, "list of levels"),
+    ("a", {"languages": "en"}, "did you mean language"),
+]
+
+
+@pytest.mark.parametrize(("texts", "options", "said"), WRONG)
+def test_wrong_values_are_refused_before_anything_is_sent(texts: Any, options: dict[str, Any], said: str) -> None:
+    """There is no server; both clients say the same, also when they stream, at once."""
+    client, other = Client("127.0.0.1:9"), AsyncClient("127.0.0.1:9")
+    for call in (client.extract, client.stream, other.stream, lambda *a, **o: asyncio.run(other.extract(*a, **o))):
+        with pytest.raises(InputError, match=said):
+            call(texts, **options)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_addresses(kind: Any) -> None:
+    for url in ("localhost:8000", "http://localhost:8000/"):
+        assert str(kind(url)._http.base_url) == "http://localhost:8000"
+    for url in ("ftp://x", "http://", 5, None, "a b", "http://u:hidden@h"):
+        with pytest.raises(InputError, match="expected a server address") as caught:
+            kind(url)
+        assert "hidden" not in str(caught.value)
+    with pytest.raises(InputError, match="retries"):
+        kind(retries="4")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +14,7 @@ from retrieveall import RetrieveAll
 from retrieveall.data import normalise, segment
 from retrieveall.engines import ScoreRequest
 from retrieveall.stages import Window, windows_to_run
+from retrieveall.types import Route
 
 LETTERLESS = [
     "1234 5678",
@@ -41,12 +45,40 @@ def asked(loaded: RetrieveAll, monkeypatch: pytest.MonkeyPatch) -> list[ScoreReq
 
 @pytest.mark.parametrize("text", LETTERLESS, ids=range(len(LETTERLESS)))
 def test_the_model_does_not_run(loaded: RetrieveAll, asked: list[ScoreRequest], text: str) -> None:
-    for language in (None, "de"):
-        [prediction] = loaded.predict(text, language=language)
-        assert asked == []
-        assert (prediction.text, prediction.entities) == (text, ())
-        assert prediction.route.reason
-        assert sum(prediction.route.adapters.values()) == pytest.approx(1.0 if prediction.route.adapters else 0.0)
+    [told] = loaded.predict(text, language="de")
+    [routed] = loaded.predict(text)
+    assert asked == []
+    assert (told.text, told.entities, told.route.adapters, told.route.reason) == (text, (), {"de": 1.0}, "fixed")
+    assert (routed.text, routed.entities, routed.route) == (text, (), Route(reason="no_letters"))
+
+
+@pytest.mark.parametrize("text", ["!!!", "🙂", "", " ", "12:30"])
+def test_no_output_claims_a_language_for_a_text_without_letters(loaded: RetrieveAll, text: str) -> None:
+    """Plain data, tables, pages and the service: all say that there is none."""
+    from retrieveall.cli.render.html import HtmlRenderer
+    from retrieveall.cli.render.jsonl import JsonlRenderer
+    from retrieveall.cli.render.separated import SeparatedRenderer
+    from retrieveall.serving.schema import fields_of
+
+    [prediction] = loaded.predict(text)
+    empty = {"adapters": {}, "votes": {}, "reason": "no_letters"}
+    written = json.loads(JsonlRenderer().item(prediction, {}))
+    for plain in (prediction.to_dict(), written, fields_of(prediction, explain=True)):
+        assert plain["language"] is None
+        assert plain["route"] in (empty, Route(reason="no_letters"))
+    assert prediction.to_rows()[0]["language"] is None
+    table = SeparatedRenderer(",")
+    rows = list(csv.DictReader(io.StringIO(table.head() + table.item(prediction, {}))))
+    assert [row["language"] for row in rows] == [""]
+    page = HtmlRenderer(loaded.labels).item(prediction, {})
+    assert "no letters, the model did not run" in page
+    assert "backbone" not in page
+
+
+def test_a_text_some_of_whose_windows_have_no_letters(loaded: RetrieveAll) -> None:
+    [alone] = loaded.predict("Karl May in London")
+    [mixed] = loaded.predict("Karl May in London\n\n" + "7 " * 3000)
+    assert (mixed.route.adapters, mixed.route.reason) == (alone.route.adapters, alone.route.reason)
 
 
 def test_other_texts_of_the_batch_are_as_alone(loaded: RetrieveAll, asked: list[ScoreRequest]) -> None:

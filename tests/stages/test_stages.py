@@ -239,7 +239,16 @@ class TestMerge:
     def test_the_route_of_one_window_and_of_none(self) -> None:
         route = Route({"de": 1.0}, {"de": 1.0}, "fixed")
         assert merge_routes([window(0, 3)], [route]) is route
-        assert merge_routes([], []) == Route(reason="fallback")
+        assert merge_routes([], []) == Route(reason="no_letters")
+
+    def test_windows_without_letters_do_not_count(self) -> None:
+        silent, known = Route(reason="no_letters"), Route({"de": 1.0}, {"de": 0.9, "en": 0.1}, "vote")
+        windows = [window(0, 9), window(9, 1), window(10, 9)]
+        assert merge_routes(windows, [silent, known, silent]) == known
+        assert merge_routes(windows, [silent, Route({}, {}, "unknown"), silent]).reason == "unknown"
+        assert merge_routes(windows, [silent] * 3) == silent
+        two = merge_routes(windows, [known, silent, replace(known, adapters={"en": 1.0})])
+        assert (two.adapters, two.votes, two.reason) == ({"de": 0.5, "en": 0.5}, known.votes, "vote")
 
     def test_the_weights_of_a_text_sum_to_one(
         self, make_stages: Callable[..., Stages], knowledge: KnowledgeBase

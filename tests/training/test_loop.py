@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from retrieveall.config import OptimisationConfig
+from retrieveall.errors import ConfigError, NonFiniteError
 from retrieveall.training import loop
 from retrieveall.training.loop import LoopTrainer, fit
 
@@ -254,3 +256,63 @@ def test_bf16_is_chosen_where_the_hardware_has_it(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(loop, "has_fast_bfloat16", lambda fast=fast, **_: fast)
         run(tmp_path / str(fast), settings=config(mixed_precision="auto"), batches=Numbers(1))
     assert seen == [True, False]
+
+
+class Spoilt(Regression):
+    """From the call ``first`` on, its loss or its gradient is no number."""
+
+    def __init__(self, first: int, *, gradient: bool = False) -> None:
+        super().__init__()
+        self.calls, self._first, self._gradient = 0, first, gradient
+
+    def forward(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        loss = super().forward(inputs, labels)["loss"]
+        self.calls += 1
+        if self.training and self.calls > self._first:
+            if self._gradient:
+                loss.register_hook(lambda gradient: gradient * float("nan"))
+            else:
+                loss = loss * float("inf")
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("first", [1, 7, 11])
+def test_a_run_that_diverges_says_so_and_what_to_do(tmp_path: Path, first: int, gradient: bool) -> None:
+    """Also where the last step spoils the weights, and never with a checkpoint to go on with."""
+    module, folder = Spoilt(first, gradient=gradient), tmp_path / "run"
+    settings = config(checkpoint_minutes=1e-9)
+    with pytest.raises(ConfigError, match=r"training diverged: .* with learning_rate 0.02; lower it") as caught:
+        run(folder, module, settings=settings, evaluate=lambda: {}, evaluate_after=[4])
+    said = str(caught.value)
+    assert "--set learning_rate=0.002" in said
+    assert str(folder) in said
+    assert "dtype" not in said, "the module is in full precision"
+    assert module.calls <= first + 1, "stopped at once"
+    newest = loop._last_checkpoint(folder)
+    saved = {} if newest is None else load_file(f"{newest}/weights.safetensors")
+    assert all(tensor.isfinite().all() for tensor in saved.values())
+
+
+def test_a_learning_rate_that_is_far_too_high(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training diverged: .*learning_rate 1e\+30; lower it"):
+        run(tmp_path, settings=config(learning_rate=1e30))
+
+
+def test_what_else_may_be_at_fault_comes_last(tmp_path: Path) -> None:
+    settings = config(mixed_precision="bf16", weight_decay=0)
+    module = Spoilt(3).bfloat16()
+
+    class Halves(Numbers):
+        def __getitem__(self, number: int) -> dict[str, Tensor]:
+            return {name: tensor.bfloat16() for name, tensor in super().__getitem__(number).items()}
+
+    with pytest.raises(ConfigError, match=r"backbone\.dtype to float32 and mixed_precision to 'no'") as caught:
+        run(tmp_path, module, settings=settings, batches=Halves())
+    said = str(caught.value)
+    assert said.index("learning_rate") < said.index("dtype")
+
+
+def test_before_the_first_step_the_model_is_at_fault(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match="get the model again"):
+        run(tmp_path, Spoilt(0))

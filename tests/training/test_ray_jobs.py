@@ -99,7 +99,7 @@ def test_a_failing_language_costs_no_other_and_only_it_is_trained_again(
     changed = CONFIG.model_copy(update={"learning_rate": 0.02})
     third = train_pool(model_copy, pool_of(corpus, "de"), changed, tmp_path / "run", executor, device="cpu")
     assert executor.asked == ["de"], "another setting is another run"
-    assert "another training settings" in third.failures["de"]
+    assert "learning_rate 0.01 then, 0.02 now" in third.failures["de"]
 
 
 def test_an_unknown_language_starts_nothing(

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -350,19 +351,30 @@ def test_a_checkpoint_whose_state_was_cut_off_is_passed_over(tmp_path: Path) -> 
     assert _last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
 
 
-@pytest.mark.parametrize("change", ["data", "training settings", "settings of the model", "knowledge", "backbone"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("data", "number of sentences: zh 20 then, not set now;"),
+        ("labels", "texts or labels;"),
+        ("training settings", "training settings: learning_rate 0.01 then, 0.02 now; lora.rank 4 then, 2 now;"),
+        ("settings of the model", "settings of the model: prompt.entity_examples 4 then, 3 now;"),
+        ("knowledge", "knowledge;"),
+        ("backbone", "backbone;"),
+    ],
+)
 def test_a_run_folder_of_another_run_is_refused(
     trained: tuple[Path, dict[str, float]],
     corpus: dict[str, list[Sentence]],
     build_model: Callable[..., Path],
     tmp_path: Path,
     change: str,
+    said: str,
 ) -> None:
     """Above all on another backbone: adapters that were trained half on one and half on the other fit neither."""
     from retrieveall.knowledge import KnowledgeBase
     from retrieveall.model_folder import ModelFolder
     from retrieveall.storage import Transaction
-    from retrieveall.training.run import train
+    from retrieveall.training.run import LanguageData, train
 
     folder, run = tmp_path / "model", tmp_path / "run"
     if change == "backbone":
@@ -384,11 +396,37 @@ def test_a_run_folder_of_another_run_is_refused(
     if change == "data":
         data = data_of(corpus, "de")
     elif change == "training settings":
-        config = CONFIG.model_copy(update={"learning_rate": 0.02})
+        lora = CONFIG.lora.model_copy(update={"rank": 2})
+        config = CONFIG.model_copy(update={"learning_rate": 0.02, "lora": lora})
+    elif change == "labels":
+        first, *others = corpus["de"]
+        relabelled = replace(first, entities=(replace(first.entities[0], label="ORG"),))
+        data["de"] = LanguageData([relabelled, *others], data["de"].validation)
     before = digests(folder)
-    with pytest.raises(DataError, match=f"holds a run with another {change}"):
+    with pytest.raises(DataError, match=re.escape(f"differs in {said}")) as caught:
         train(folder, data, config, run, device="cpu", show_bar=False)
     assert digests(folder) == before
+    assert not re.search("[0-9a-f]{12}", str(caught.value).replace(str(run), "")), "no checksums"
+
+
+def test_the_run_of_another_version_is_said_to_be_one(tmp_path: Path) -> None:
+    from retrieveall.training.identity import check_identity, write_identity
+
+    write_identity(tmp_path, {"settings": "0123456789abcdef"})
+    with pytest.raises(DataError, match="another version"):
+        check_identity(tmp_path, {"training settings": {"epochs": 1}})
+
+
+def test_a_damaged_record_of_a_run_is_said_to_be_damaged(tmp_path: Path) -> None:
+    from retrieveall.training.identity import check_identity, write_identity
+
+    write_identity(tmp_path, {"training settings": {"epochs": 1}})
+    check_identity(tmp_path, {"training settings": {"epochs": 1}})
+    whole = (tmp_path / "run.json").read_bytes()
+    for damaged in (whole[:-3], b"", b"[]", b"\xff"):
+        (tmp_path / "run.json").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"run\.json: .* damaged"):
+            check_identity(tmp_path, {"training settings": {"epochs": 1}})
 
 
 def french(count: int) -> list[Sentence]:

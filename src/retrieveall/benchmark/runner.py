@@ -17,6 +17,7 @@ from pathlib import Path
 
 from retrieveall.benchmark.cells import Cell, cells_of
 from retrieveall.benchmark.corpora import labels_of, read_corpora
+from retrieveall.benchmark.saved import read_saved
 from retrieveall.benchmark.settings import BenchmarkConfig
 from retrieveall.benchmark.worker import FAILED, RESULT, run_cell, save_cell
 from retrieveall.config import LabelConfig, dump_yaml
@@ -188,7 +189,7 @@ class _Run:
     def _learn(self, cell: Cell, seconds: float | None = None) -> None:
         """Remember what a cell of this method took, for the estimate."""
         if seconds is None:
-            cost = json.loads((self._folder(cell) / RESULT).read_bytes())["cost"]
+            cost = read_saved(self._folder(cell) / RESULT, "cost")["cost"]
             seconds = cost["training_seconds"] + cost["predicting_seconds"]
         self._seconds.setdefault(cell.method.name, []).append(seconds)
 

@@ -347,6 +347,11 @@ def load_benchmark(path: Path, changes: dict[str, Any] | None = None) -> Benchma
         model_config = ConfigDict(extra="allow")
 
     raw = load_yaml(Anything, path).model_dump()
+    if not {"data", "methods"} & raw.keys():
+        got = ", ".join(map(str, raw))[:80] or "none"
+        raise ConfigError(
+            f"{path}: expected a benchmark, with the keys data and methods, got {got}; see docs/benchmark.md"
+        )
     for key, value in (changes or {}).items():
         _put(raw, key.split("."), value, key)
     return parse_config(BenchmarkConfig, raw, str(path))

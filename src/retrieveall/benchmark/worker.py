@@ -14,13 +14,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from retrieveall.benchmark.cells import Cell
 from retrieveall.benchmark.corpora import Corpus, Gold, read_corpora
 from retrieveall.benchmark.methods import Found, Job, Runner, make_runner
+from retrieveall.benchmark.saved import read_saved, read_saved_lines
 from retrieveall.benchmark.scores import Row, summary
 from retrieveall.benchmark.settings import BenchmarkConfig, RetrieveAllMethod, TrainedMethod
 from retrieveall.config import LabelConfig, load_yaml
@@ -35,6 +36,7 @@ __all__ = ["RESULT", "dump_rows", "load_cell", "load_rows", "run_cell", "save_ce
 CELL, RESULT, PREDICTIONS, FAILED = "cell.json", "result.json", "predictions.jsonl", "failed.txt"
 _TRAINED = "trained.json"
 _BATCH = 256
+_ROW = tuple(field.name for field in fields(Row))
 
 
 def save_cell(cell: Cell, labels: Sequence[LabelConfig], folder: Path, models: Path) -> None:
@@ -55,7 +57,7 @@ def save_cell(cell: Cell, labels: Sequence[LabelConfig], folder: Path, models: P
 
 def load_cell(config: BenchmarkConfig, folder: Path) -> tuple[Cell, tuple[LabelConfig, ...], Path]:
     """A cell, its labels and the folder of trained models, as ``save_cell`` wrote them."""
-    said = json.loads((folder / CELL).read_bytes())
+    said = read_saved(folder / CELL, "method", "languages", "sizes", "seed", "key", "training_key", "labels", "models")
     method = next(each for each in config.methods if each.name == said["method"])
     cell = Cell(method, tuple(said["languages"]), said["sizes"], said["seed"], said["key"], said["training_key"])
     return cell, tuple(LabelConfig(**label) for label in said["labels"]), Path(said["models"])
@@ -133,8 +135,7 @@ def _train(runner: Runner, folder: Path) -> dict[str, Any]:
     """Train unless that was done before; returns its cost, over all interruptions."""
     done = folder / _TRAINED
     if done.is_file():
-        found: dict[str, Any] = json.loads(done.read_bytes())
-        return found
+        return read_saved(done)
     with stopwatch(folder / "seconds.json") as spent:
         runner.fit()
     cost = spent | {"peak_memory_mb": peak_memory()}
@@ -234,8 +235,7 @@ def dump_rows(rows: Mapping[str, Sequence[Row]]) -> bytes:
 def load_rows(folder: Path) -> dict[str, list[Row]]:
     """The predictions of a finished cell by language."""
     rows: dict[str, list[Row]] = {}
-    for line in (folder / PREDICTIONS).read_text(encoding="utf-8").splitlines():
-        values = json.loads(line)
+    for values in read_saved_lines(folder / PREDICTIONS, "language", *_ROW):
         rows.setdefault(values.pop("language"), []).append(
             Row(
                 gold=tuple((s, e, label) for s, e, label in values["gold"]),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieveall.cli import completion
-from retrieveall.cli.options import Languages, Model, Server, Threads, Verify, split_list, use_threads
+from retrieveall.cli.options import AllowNoAdapters, Languages, Model, Server, Threads, Verify, split_list, use_threads
 from retrieveall.cli.progress import stages
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def evaluate(
     threads: Threads = None,
     verify: Verify = True,
     server: Server = None,
+    allow_no_adapters: AllowNoAdapters = False,
     unconstrained: Annotated[
         bool,
         typer.Option("--unconstrained", help="Decode a generating model without the grammar, for comparison."),
@@ -76,7 +77,11 @@ def evaluate(
     from retrieveall.evaluation import evaluate as measure
 
     opened = RetrieveAll.from_pretrained(
-        model, verify=verify, server=server, constrained=False if unconstrained else None
+        model,
+        verify=verify,
+        server=server,
+        constrained=False if unconstrained else None,
+        allow_no_adapters=allow_no_adapters,
     )
     sentences = {name: read_corpus(path, language=name) for name, path in files.items()}
     with stages(unit="sentences") as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from retrieveall.cli import completion
+from retrieveall.cli.finished import is_finished
 from retrieveall.cli.guard import note
 from retrieveall.cli.options import (
+    AllowNoAdapters,
     BatchSize,
     Device,
     InputFormat,
@@ -121,6 +124,7 @@ def extract(
     ] = False,
     verify: Verify = True,
     server: Server = None,
+    allow_no_adapters: AllowNoAdapters = False,
     resume: Annotated[
         bool,
         typer.Option(
@@ -147,20 +151,27 @@ def extract(
         raise typer.BadParameter(f"{target} is the input; name another file", param_hint="--output")
     use_threads(threads)
     options = {
-        **{"input": source.identity(), "model": model, "format": chosen.value, "text column": text_column},
+        **{
+            "input": source.identity(),
+            "model": model,
+            "state of the model": _state_of(model),
+            "format": chosen.value,
+            "text column": text_column,
+        },
         **{"input format": input_format.value, "whole file": whole_file, "language": language},
         **{"labels": wanted, "threshold": "the model's own" if threshold is None else threshold, "explain": explain},
     }
+    if resume and target is not None and is_finished(target, options):
+        note(f"{target} is complete, by a run with this input, this model and these options; there is nothing to do")
+        return
     # Opened before the model is loaded, so that an unwritable file fails at once.
     with _open_target(target, options if resume else None) as (stream, partial):
         from retrieveall import RetrieveAll
         from retrieveall.cli.extraction import Extraction
 
-        opened = RetrieveAll.from_pretrained(model, verify=verify, server=server, device=device)
-        if not opened.languages:
-            note(
-                f"note: {model} has no adapter, the backbone runs alone; a training that was stopped is to be repeated"
-            )
+        opened = RetrieveAll.from_pretrained(
+            model, verify=verify, server=server, device=device, allow_no_adapters=allow_no_adapters
+        )
         renderer = _make_renderer(chosen, wanted or opened.labels, explain, target)
         run = Extraction(opened, renderer, stream, partial, language=language, labels=wanted, threshold=threshold)
         shown = source.size is not None and not (target is None and is_terminal(sys.stdout))
@@ -189,6 +200,15 @@ def _open_target(target: Path | None, options: Mapping[str, Any] | None) -> Iter
         return
     with open_output(sys.stdout if target is None else target) as stream:
         yield stream, None
+
+
+def _state_of(model: str) -> str | None:
+    """What tells a model that was changed from itself before; None for one on a hub."""
+    from retrieveall.model_folder import shipped_models
+    from retrieveall.storage import MANIFEST
+
+    manifest = shipped_models().get(model, Path(model).expanduser()) / MANIFEST
+    return hashlib.sha256(manifest.read_bytes()).hexdigest() if _is_file(str(manifest)) else None
 
 
 def _is_same(target: Path, file: Path) -> bool:

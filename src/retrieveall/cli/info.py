@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retrieveall.cli import completion
+from retrieveall.cli.guard import note
 from retrieveall.cli.options import Verify
 from retrieveall.cli.progress import is_terminal
 
@@ -37,11 +38,14 @@ def info(
     """Show a model's card in short, languages, labels, backbone, knowledge and adapter scores."""
     from retrieveall.model_folder import ModelFolder
 
-    facts = describe(ModelFolder.open(model, verify=verify))
+    folder = ModelFolder.open(model, verify=verify)
+    facts = describe(folder)
     if as_json:
         typer.echo(json.dumps(facts, ensure_ascii=False, indent=1))
     else:
         _print(facts)
+    if not facts["languages"]:
+        note(f"note: {folder.next_step()}")
 
 
 def describe(folder: ModelFolder) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from retrieveall.cli.options import InputFormat
 from retrieveall.cli.tables import Document, read_json_column, read_parquet, read_separated
 from retrieveall.config import MAX_CHARACTERS as _MAX_CHARACTERS
-from retrieveall.data.files import Line, iter_lines, plain_name
+from retrieveall.data.files import Line, is_cut_character, iter_lines, plain_name
 from retrieveall.data.jsonl import read_jsonl_texts
 from retrieveall.errors import DataError, InputError
 
@@ -243,6 +243,8 @@ def _decode(data: bytes, name: str) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if is_cut_character(error):
+            raise DataError(f"{name}: the file is truncated: it ends inside a character; get it again") from None
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
             f"{name}:{line}: expected UTF-8, got byte 0x{data[error.start]:02x}; "

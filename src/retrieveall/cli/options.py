@@ -13,6 +13,7 @@ import typer
 from retrieveall.cli import completion
 
 __all__ = [
+    "AllowNoAdapters",
     "BatchSize",
     "CopyTo",
     "Device",
@@ -90,6 +91,14 @@ Verify: TypeAlias = Annotated[
     typer.Option(
         "--verify/--no-verify",
         help="Check the checksums of the model's files, or only their sizes.",
+    ),
+]
+AllowNoAdapters: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--allow-no-adapters",
+        help="Also open a model without a single adapter, such as one whose training was stopped; its backbone runs "
+        "alone.",
     ),
 ]
 Languages: TypeAlias = Annotated[

@@ -1,7 +1,7 @@
 """A result file that is written over several runs: what is finished is kept, with a record of how far it goes.
 
 ``FILE.part/`` holds the results so far and ``state.json``. Results after the last record are dropped when the run goes
-on, so every text has exactly one result.
+on, so every text has exactly one result. The folder is gone when the run is complete, or fails before anything is done.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from retrieveall.errors import DataError, InputError
 
 __all__ = ["Partial", "open_partial"]
 
+_STATE = "state.json"
+
 
 class Partial:
     """The results of a run that may be stopped.
@@ -28,7 +30,7 @@ class Partial:
     def __init__(self, folder: Path, stream: IO[str], identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         self.stream = stream
         self.state = state
-        self._record = folder / "state.json"
+        self._record = folder / _STATE
         self._identity = dict(identity)
 
     def record(self, state: Mapping[str, Any]) -> None:
@@ -54,6 +56,7 @@ def open_partial(target: Path, identity: Mapping[str, Any]) -> Iterator[Partial]
         DataError: the results cannot be written.
         ModelFolderError: another process is writing them.
     """
+    from retrieveall.cli.finished import remember
     from retrieveall.storage.lock import lock_folder
 
     folder = target.with_name(f"{target.name}.part")
@@ -69,7 +72,10 @@ def open_partial(target: Path, identity: Mapping[str, Any]) -> Iterator[Partial]
                 yield Partial(folder, text, identity, state)
             results.replace(target)
             shutil.rmtree(folder)
+            remember(target, identity)
         finally:
+            if folder.exists() and not (folder / _STATE).exists():
+                shutil.rmtree(folder, ignore_errors=True)
             release()
     except OSError as error:
         raise DataError(
@@ -80,16 +86,19 @@ def open_partial(target: Path, identity: Mapping[str, Any]) -> Iterator[Partial]
 def _read_state(folder: Path, target: Path, identity: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
     """Bytes of the results that are complete, and the state after them."""
     try:
-        saved = json.loads((folder / "state.json").read_bytes())
+        saved = json.loads((folder / _STATE).read_bytes())
         size, state, before = int(saved["bytes"]), dict(saved["state"]), dict(saved["identity"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0, {}
     now = json.loads(json.dumps(dict(identity)))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
+            # Of files and their sizes and times, it is enough to say that they differ.
+            values = [str(each.get(key))[:80] for each in (before, now) if not isinstance(each.get(key), list | dict)]
+            shown = ": {} then, {} now".format(*values) if len(values) == 2 else ""
             raise InputError(
-                f"expected the input and options of the stopped run, got another {key}: {str(before.get(key))[:80]} "
-                f"then, {str(now.get(key))[:80]} now; delete {folder} to begin {target.name} anew"
+                f"expected the input and options of the stopped run, got another {key}{shown}; "
+                f"delete {folder} to begin {target.name} anew"
             )
     results = folder / "results"
     return (size, state) if results.is_file() and results.stat().st_size >= size else (0, {})

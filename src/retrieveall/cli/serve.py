@@ -101,8 +101,12 @@ def _open(name: str, verify: bool, server: str | None, device: str | None, setti
     """The model, with everything read that the first request would wait for."""
     from retrieveall import RetrieveAll
 
-    opened = RetrieveAll.from_pretrained(name, verify=verify, server=server, device=device)
-    if settings.admin_token is not None:
+    # With the admin token, languages can be added while it runs: the first one, too.
+    changeable = settings.admin_token is not None
+    opened = RetrieveAll.from_pretrained(
+        name, verify=verify, server=server, device=device, allow_no_adapters=changeable
+    )
+    if changeable:
         from retrieveall.serving.changes import check_changeable
 
         check_changeable(opened)

@@ -11,8 +11,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from retrieveall.data.csv_rows import whole_rows
 from retrieveall.data.files import Line
 from retrieveall.errors import DataError
+from retrieveall.storage import is_truncated, why_not_json
 
 __all__ = ["Document", "read_json_column", "read_parquet", "read_separated"]
 
@@ -43,7 +45,7 @@ def read_separated(lines: Iterator[Line], column: str | None, separator: str | N
     first = next(lines)
     separator = separator or max(",;\t", key=first.text.count)
     last = [first]
-    rows = csv.reader(_remember(lines, last, first), delimiter=separator)
+    rows = whole_rows(_remember(lines, last, first), separator)
     try:
         header = next(rows)
         place = _choose(header, column, first.where)
@@ -51,7 +53,7 @@ def read_separated(lines: Iterator[Line], column: str | None, separator: str | N
             if row:
                 yield last[0], _document(header, row, place, last[0])
     except csv.Error as error:
-        raise DataError(f"{last[0].where}: no valid table row ({error}); check the quotes") from None
+        raise DataError(f"{last[0].where}: no valid table row, {error}; check the quotes") from None
 
 
 def _remember(lines: Iterator[Line], last: list[Line], first: Line) -> Iterator[str]:
@@ -84,7 +86,7 @@ def read_json_column(lines: Iterable[Line], column: str) -> Iterator[tuple[Line,
         try:
             record = json.loads(line.text)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{line.where}: invalid JSON ({error}); expected one object per line") from None
+            raise DataError(f"{line.where}: expected one JSON object per line, but {why_not_json(error)}") from None
         if not isinstance(record, dict):
             raise DataError(f"{line.where}: expected a JSON object, got {type(record).__name__}")
         _choose(list(record), column, line.where)
@@ -115,7 +117,8 @@ def read_parquet(file: Path, column: str | None) -> Iterator[tuple[Line, Documen
     except FileNotFoundError:
         raise DataError(f"{file}: expected a file, found none; check the path") from None
     except pyarrow.ArrowException as error:
-        raise DataError(f"{file}: cannot be read as Parquet ({str(error).splitlines()[0]}); check the file") from None
+        fault = "the file is truncated" if is_truncated(file) else "cannot be read as Parquet"
+        raise DataError(f"{file}: {fault} ({str(error).splitlines()[0]}); get it again") from None
 
 
 def _text(value: Any, where: str, column: str) -> str:

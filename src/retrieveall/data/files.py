@@ -28,6 +28,7 @@ __all__ = [
     "Stream",
     "Text",
     "fail",
+    "is_cut_character",
     "iter_lines",
     "open_output",
     "plain_name",
@@ -40,6 +41,8 @@ MAX_LINE = 64 * 2**20
 _DAMAGED = (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, tarfile.TarError)
 _COMPRESSED = {".gz", ".xz"}
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+_CUT = "the file is truncated: it ends inside a character; get it again"
 
 HEAD = 2**16
 """Bytes by which the format of a file is recognised, if they suffice."""
@@ -155,6 +158,10 @@ class ByteSource:
                     raise DataError(f"{self.name}:{line}: {_not_utf8(data[error.start])}") from None
                 line += data.count(b"\n")
                 yield piece
+        try:
+            decode.decode(b"", final=True)
+        except UnicodeDecodeError:
+            raise DataError(f"{self.name}:{line}: {_CUT}") from None
 
     def data(self, limit: int) -> bytes:
         """All bytes.
@@ -252,7 +259,7 @@ def _decode(stream: IO[bytes] | IO[str], file: str, report: Report) -> Iterator[
                 raise _utf16(file)
             data = data.removeprefix(codecs.BOM_UTF8)
         try:
-            text = _decode_line(data.removesuffix(b"\n").removesuffix(b"\r"))
+            text = _decode_line(data.removesuffix(b"\n").removesuffix(b"\r"), last=not data.endswith(b"\n"))
         except ValueError as error:
             report(DataError(f"{file}:{number}: {error}"))
             continue
@@ -261,13 +268,20 @@ def _decode(stream: IO[bytes] | IO[str], file: str, report: Report) -> Iterator[
         raise DataError(f"{file}: expected at least one line, got an empty file")
 
 
-def _decode_line(data: bytes) -> str:
+def _decode_line(data: bytes, *, last: bool = False) -> str:
     if b"\0" in data:
         raise ValueError("expected text, got binary data (a NUL byte); check that this is a text file")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
+        if last and is_cut_character(error):
+            raise ValueError(_CUT) from None
         raise ValueError(_not_utf8(data[error.start], f" at byte {error.start + 1} of the line")) from None
+
+
+def is_cut_character(error: UnicodeDecodeError) -> bool:
+    """Whether bytes end inside a character of UTF-8."""
+    return error.end == len(error.object) and error.reason == "unexpected end of data"
 
 
 def _utf16(file: str) -> DataError:

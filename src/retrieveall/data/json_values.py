@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from retrieveall.storage import why_not_json
+
 __all__ = ["check_object", "check_string", "integer", "kind_of", "parse", "string", "strings"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -19,10 +21,8 @@ def parse(text: str) -> Any:
     """
     try:
         return json.loads(text)
-    except RecursionError:
-        raise ValueError("expected a flat JSON object, got deep nesting") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"expected a JSON object, got invalid JSON ({error.msg} at column {error.colno})") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"expected a JSON object, but {why_not_json(error)}") from None
 
 
 def check_object(value: Any) -> dict[str, Any]:

@@ -41,6 +41,11 @@ def find_splits(root: str | Path, languages: Sequence[str] | None = None) -> dic
         LanguageError: a requested language is not a valid identifier.
     """
     root = Path(root)
+    if root.is_file():
+        raise DataError(
+            f"{root}: expected a folder with one folder per language, got a file; put it where its language is named, "
+            f"such as data/en/train{root.suffix}, and give data"
+        )
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder with one folder per language, found none; check the path")
     if languages is None:
@@ -55,7 +60,9 @@ def find_splits(root: str | Path, languages: Sequence[str] | None = None) -> dic
         elif languages is not None:
             raise DataError(f"{root / name}: expected files such as train.tsv, found none; check the language")
     if not found:
-        raise DataError(f"{root}: expected folders such as de/ with train.tsv, found none; check the path")
+        own = sorted(path.name for path in splits_in(root).values())
+        remedy = f"put {', '.join(own)} into a folder named after the language" if own else "check the path"
+        raise DataError(f"{root}: expected folders such as de/ with train.tsv, found none; {remedy}")
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 from retrieveall.errors import DataError
 from retrieveall.evaluation.provenance import Provenance
 from retrieveall.evaluation.spans import Counts, SpanScores
-from retrieveall.storage import write_atomic
+from retrieveall.storage import why_not_json, write_atomic
 from retrieveall.types import AnswerFaults
 
 __all__ = ["EvaluationReport", "LanguageChoice", "LanguageReport", "markdown_table", "per_cent"]
@@ -190,6 +190,11 @@ class EvaluationReport:
             return cls.from_dict(json.loads(Path(path).read_bytes()))
         except OSError as error:
             raise DataError(f"could not read the report {path}: {error.strerror}; check the path") from None
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{path}: expected an evaluation report, but {why_not_json(error)}; write it again with: "
+                "retrieveall evaluate"
+            ) from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             detail = " ".join(str(error).split())[:120]
             raise DataError(

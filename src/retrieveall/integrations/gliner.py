@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from retrieveall.errors import InputError
+from retrieveall.integrations.opening import opened
 from retrieveall.pipeline import RetrieveAll
 from retrieveall.types import Prediction
 
@@ -32,7 +33,7 @@ class EntityPredictor:
     """
 
     def __init__(self, model: RetrieveAll) -> None:
-        self.model = model
+        self.model = opened(model)
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "base", **options: Any) -> Self:
@@ -57,6 +58,8 @@ class EntityPredictor:
         self, texts: Sequence[str], labels: Sequence[str] | None = None, threshold: float = 0.5
     ) -> list[list[dict[str, Any]]]:
         """The entities of each text, see ``predict_entities``."""
+        if not (labels is None or isinstance(labels, Iterable)) or isinstance(labels, bytes):
+            raise InputError(f"expected a list of labels, got {type(labels).__name__}")
         names = {label: label for label in self.model.labels} if labels is None else self._names(labels)
         predictions = self.model.predict(texts, labels=list(names), threshold=threshold)
         return [_plain(prediction, names) for prediction in predictions]
@@ -65,7 +68,9 @@ class EntityPredictor:
         """The model's labels, each with its name in ``labels``."""
         own = {label.casefold(): label for label in self.model.labels}
         names = {}
-        for label in labels:
+        for label in [labels] if isinstance(labels, str) else labels:
+            if not isinstance(label, str):
+                raise InputError(f"expected labels as strings, got {type(label).__name__}")
             found = own.get(label.casefold()) or own.get(_SYNONYMS.get(label.casefold(), "").casefold())
             if found is None:
                 raise InputError(

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from retrieveall.errors import InputError
-from retrieveall.pipeline import RetrieveAll
+from retrieveall.integrations.opening import check_options, opened
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from retrieveall.pipeline import RetrieveAll
     from retrieveall.types import Entity
 
 __all__ = ["TokenClassifier", "map_entities"]
@@ -28,8 +31,8 @@ class TokenClassifier:
 
     task = "token-classification"
 
-    def __init__(self, model: RetrieveAll | str = "base", **options: Any) -> None:
-        self.model = RetrieveAll.from_pretrained(model, **options) if isinstance(model, str) else model
+    def __init__(self, model: RetrieveAll | str | Path = "base", **options: Any) -> None:
+        self.model = opened(model, options)
 
     @overload
     def __call__(self, inputs: str, **options: Any) -> list[dict[str, Any]]: ...
@@ -43,7 +46,11 @@ class TokenClassifier:
 
         Args:
             options: ``language``, ``labels`` and ``threshold`` of ``RetrieveAll.predict``.
+
+        Raises:
+            InputError: as ``RetrieveAll.predict``; an unknown option.
         """
+        check_options(self.model, options)
         if isinstance(inputs, str):
             return _aggregated(self.model.predict(inputs, **options)[0].entities)
         found = self.model.stream(inputs, batch_size=batch_size, **options)
@@ -71,7 +78,12 @@ def map_entities(
     Args:
         column: the column of the texts; null is an empty text.
         options: ``language``, ``labels`` and ``threshold`` of ``RetrieveAll.predict``.
+
+    Raises:
+        InputError: no opened model; an unknown option, language or label.
     """
+    model = opened(model)
+    check_options(model, options)
 
     def add(batch: Mapping[str, Any]) -> dict[str, Any]:
         if column not in batch:

@@ -12,6 +12,8 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.util import minibatch
 
+from retrieveall.integrations.opening import check_options, opened
+
 if TYPE_CHECKING:
     from retrieveall import RetrieveAll
     from retrieveall.types import Prediction
@@ -30,10 +32,14 @@ class EntityComponent:
 
     Args:
         options: ``language``, ``labels`` and ``threshold`` of ``RetrieveAll.predict``.
+
+    Raises:
+        InputError: no model; an unknown option, language or label.
     """
 
     def __init__(self, model: RetrieveAll, **options: Any) -> None:
-        self.model = model
+        self.model = opened(model)
+        check_options(self.model, options)
         self._options = options
         for extension, name in ((Span, SCORE), (Doc, LANGUAGE)):
             if not extension.has_extension(name):
@@ -96,7 +102,4 @@ def make_component(
         threshold: only entities with at least this probability; None for the model's own threshold.
         device: torch device.
     """
-    from retrieveall import RetrieveAll
-
-    opened = RetrieveAll.from_pretrained(model, device=device)
-    return EntityComponent(opened, language=language, labels=labels, threshold=threshold)
+    return EntityComponent(opened(model, {"device": device}), language=language, labels=labels, threshold=threshold)

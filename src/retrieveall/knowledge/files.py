@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieveall.errors import ModelFolderError
-from retrieveall.storage import Manifest, check_safetensors, write_atomic
+from retrieveall.storage import Manifest, check_safetensors, is_truncated, write_atomic
 
 __all__ = [
     "Checksums",
@@ -142,7 +142,8 @@ def read_table(path: Path, schema: Any) -> Any:
         raise ModelFolderError(f"expected {path}, found none; index again") from None
     except (pa.ArrowException, OSError, ValueError) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelFolderError(f"{path} is not a readable Parquet file ({detail}); index again") from None
+        fault = "is truncated" if is_truncated(path) else "is not a readable Parquet file"
+        raise ModelFolderError(f"{path} {fault} ({detail}); index again") from None
     for name in schema.names:
         values = column(table, name)
         if values.null_count or (pa.types.is_list(values.type) and values.values.null_count):

@@ -12,10 +12,20 @@ import time
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel, ValidationError
 
+from retrieveall.arguments import (
+    check_levels,
+    check_option_names,
+    check_text,
+    check_threshold,
+    languages_per_text,
+    listed,
+    server_url,
+    wanted_labels,
+)
 from retrieveall.errors import EngineError, InputError, MissingExtraError
 from retrieveall.serving.schema import Changed, ExtractResponse, Language, Languages, ModelInfo, StreamResult
 from retrieveall.serving.settings import KEY_VARIABLE
@@ -24,11 +34,10 @@ from retrieveall.types import LEVELS, Level, Prediction
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["AsyncClient", "Client"]
+__all__ = ["AsyncClient", "Client", "Options"]
 
 M = TypeVar("M", bound=BaseModel)
 Texts: TypeAlias = str | Sequence[str]
-Language_: TypeAlias = str | Sequence[str | None] | None
 
 _URL = "http://127.0.0.1:8080"
 _REPEATED = (429, 503)
@@ -36,14 +45,28 @@ _LONGEST_WAIT = 60.0
 _TAR = "application/x-tar"
 
 
+class Options(TypedDict, total=False):
+    """What both clients take with the texts.
+
+    ``language``, ``labels``, ``threshold`` and ``levels`` are those of ``RetrieveAll.predict``; with ``explain``,
+    knowledge and prompts come with the predictions.
+    """
+
+    language: str | Sequence[str | None] | None
+    labels: str | Sequence[str] | None
+    threshold: float | None
+    explain: bool
+    levels: Collection[Level]
+
+
 class _Settings:
     """What both clients share: requests made and answers read, without sending."""
 
     def __init__(self, url: str, key: str | None, timeout: float, retries: int) -> None:
-        if retries < 0 or not timeout > 0:
-            raise InputError(f"expected retries of at least 0 and a positive timeout, got {retries} and {timeout}")
+        if not isinstance(retries, int) or not isinstance(timeout, (int, float)) or retries < 0 or not timeout > 0:
+            raise InputError(f"expected retries of at least 0 and a positive timeout, got {retries!r} and {timeout!r}")
         self.retries = retries
-        self._url, self._timeout = url.rstrip("/"), timeout
+        self._url, self._timeout = server_url(url, f"use key or {KEY_VARIABLE}").rstrip("/"), timeout
         self._key = key or os.environ.get(KEY_VARIABLE)
 
     def options(self) -> dict[str, Any]:
@@ -62,6 +85,7 @@ class Client:
     """A client of ``retrieveall serve``.
 
     Args:
+        url: address of the server; ``http://`` is added where it names no protocol.
         key: the API key; read from the environment variable ``RETRIEVEALL_SERVE_KEY`` if None. To add and remove
             languages, the admin token.
         timeout: seconds for each request.
@@ -93,32 +117,16 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def extract(
-        self,
-        texts: Texts,
-        *,
-        language: Language_ = None,
-        labels: Sequence[str] | None = None,
-        threshold: float | None = None,
-        explain: bool = False,
-        levels: Collection[Level] = LEVELS,
-    ) -> list[Prediction]:
+    def extract(self, texts: Texts, **options: Unpack[Options]) -> list[Prediction]:
         """The entities of each text, as ``RetrieveAll.predict``; knowledge and prompts only with ``explain``."""
-        asked = _asked(texts, language, labels, threshold, explain, levels)
+        asked = _asked(texts, options)
         return _predictions(asked, self._send("POST", "/v1/extract", json=asked))
 
-    def stream(
-        self,
-        texts: Texts,
-        *,
-        language: Language_ = None,
-        labels: Sequence[str] | None = None,
-        threshold: float | None = None,
-        explain: bool = False,
-        levels: Collection[Level] = LEVELS,
-    ) -> Iterator[Prediction]:
+    def stream(self, texts: Texts, **options: Unpack[Options]) -> Iterator[Prediction]:
         """The same for long lists, in order, each as soon as it is computed."""
-        asked = _asked(texts, language, labels, threshold, explain, levels)
+        return self._stream(_asked(texts, options))
+
+    def _stream(self, asked: Mapping[str, Any]) -> Iterator[Prediction]:
         with _failures():
             response = self._open("POST", "/v1/extract/stream", json=asked)
             try:
@@ -188,32 +196,16 @@ class AsyncClient:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def extract(
-        self,
-        texts: Texts,
-        *,
-        language: Language_ = None,
-        labels: Sequence[str] | None = None,
-        threshold: float | None = None,
-        explain: bool = False,
-        levels: Collection[Level] = LEVELS,
-    ) -> list[Prediction]:
+    async def extract(self, texts: Texts, **options: Unpack[Options]) -> list[Prediction]:
         """As ``Client.extract``."""
-        asked = _asked(texts, language, labels, threshold, explain, levels)
+        asked = _asked(texts, options)
         return _predictions(asked, await self._send("POST", "/v1/extract", json=asked))
 
-    async def stream(
-        self,
-        texts: Texts,
-        *,
-        language: Language_ = None,
-        labels: Sequence[str] | None = None,
-        threshold: float | None = None,
-        explain: bool = False,
-        levels: Collection[Level] = LEVELS,
-    ) -> AsyncIterator[Prediction]:
+    def stream(self, texts: Texts, **options: Unpack[Options]) -> AsyncIterator[Prediction]:
         """As ``Client.stream``."""
-        asked = _asked(texts, language, labels, threshold, explain, levels)
+        return self._stream(_asked(texts, options))
+
+    async def _stream(self, asked: Mapping[str, Any]) -> AsyncIterator[Prediction]:
         with _failures():
             response = await self._open("POST", "/v1/extract/stream", json=asked)
             try:
@@ -280,20 +272,23 @@ def _httpx() -> Any:
     return httpx
 
 
-def _asked(
-    texts: Texts,
-    language: Language_,
-    labels: Sequence[str] | None,
-    threshold: float | None,
-    explain: bool,
-    levels: Collection[Level],
-) -> dict[str, Any]:
+def _asked(texts: Texts, options: Options) -> dict[str, Any]:
+    """The body of a request, with all that can be checked without the model."""
+    check_option_names(options, tuple(Options.__annotations__), "the client")
+    texts = list(listed(texts))
+    for number, text in enumerate(texts):
+        check_text(text, number)
+    language, labels = options.get("language"), options.get("labels")
+    languages_per_text(language, len(texts), None)
+    check_threshold(options.get("threshold"))
+    levels = options.get("levels", LEVELS)
+    check_levels(levels)
     return {
-        "texts": [texts] if isinstance(texts, str) else list(texts),
+        "texts": texts,
         "language": language if language is None or isinstance(language, str) else list(language),
-        "labels": None if labels is None else [labels] if isinstance(labels, str) else list(labels),
-        "threshold": threshold,
-        "explain": explain,
+        "labels": None if labels is None else sorted(wanted_labels(labels, None)),
+        "threshold": options.get("threshold"),
+        "explain": options.get("explain", False),
         "levels": list(levels),
     }
 

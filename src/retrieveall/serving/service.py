@@ -6,12 +6,13 @@ import asyncio
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from retrieveall.arguments import languages_per_text, wanted_labels
 from retrieveall.engines import Failure
-from retrieveall.errors import EngineError, InputError, LanguageError, RetrieveAllError
+from retrieveall.errors import EngineError, InputError, RetrieveAllError
 from retrieveall.serving.archive import unpack
 from retrieveall.serving.batching import Answer, Batcher, Closing, Job, Overloaded, Task
 from retrieveall.serving.changes import add_language, between, quiet, remove_language
@@ -115,7 +116,7 @@ class Service:
         return self._lines(tasks, first, labels, asked)
 
     async def _lines(
-        self, tasks: Sequence[Task], first: Job, labels: Sequence[str], asked: ExtractRequest
+        self, tasks: Sequence[Task], first: Job, labels: Collection[str], asked: ExtractRequest
     ) -> AsyncIterator[bytes]:
         queued: deque[Job] = deque([first])
         start, done = _PART, 0
@@ -177,30 +178,15 @@ class Service:
                 f"expected texts of at most {self.settings.characters:,} characters, got {longest:,}; split the text"
             )
         levels: tuple[Level, ...] = tuple(level for level in LEVELS if level in asked.levels)
-        languages = self._per_text(asked, len(texts))
+        languages = languages_per_text(asked.language, len(texts), self.model.languages)
         pairs = zip(texts, languages, strict=True)
         return [Task(text, language, levels, asked.explain) for text, language in pairs]
-
-    def _per_text(self, asked: ExtractRequest, count: int) -> list[str | None]:
-        given = asked.language
-        languages = list(given) if isinstance(given, list) else [given] * count
-        if len(languages) != count:
-            raise InputError(f"expected one language per text ({count}), got {len(languages)}")
-        known = self.model.languages
-        for name in languages:
-            if name is not None and name not in known:
-                raise LanguageError(f"expected one of the languages {', '.join(known) or '(none)'}, got {name!r}")
-        return languages
 
     def _threshold(self, asked: ExtractRequest) -> float:
         return self.model.config.threshold if asked.threshold is None else asked.threshold
 
-    def _labels(self, asked: ExtractRequest) -> Sequence[str]:
-        known: Sequence[str] = self.model.labels
-        unknown = [label for label in asked.labels or () if label not in known]
-        if unknown:
-            raise InputError(f"expected labels among {', '.join(known)}, got {unknown[0]!r}")
-        return known if asked.labels is None else asked.labels
+    def _labels(self, asked: ExtractRequest) -> Collection[str]:
+        return wanted_labels(asked.labels, self.model.labels)
 
     # -- model ----------------------------------------------------------------------------------------------------
 
@@ -286,7 +272,7 @@ def _reason(answer: Failure | Exception) -> str:
     return "internal error; the server's log says where"
 
 
-def _line(number: int, answer: Answer, labels: Sequence[str], threshold: float, *, explain: bool) -> bytes:
+def _line(number: int, answer: Answer, labels: Collection[str], threshold: float, *, explain: bool) -> bytes:
     if isinstance(answer, Prediction):
         fields = fields_of(answer.only(labels, threshold), explain)
         line = StreamResult.model_construct(index=number, **fields)

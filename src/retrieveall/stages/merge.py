@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from retrieveall.stages.window import Window
-from retrieveall.types import Knowledge, KnownEntity, Neighbour, Route, Sentence
+from retrieveall.types import NO_LETTERS, Knowledge, KnownEntity, Neighbour, Route, Sentence
 
 __all__ = ["merge_knowledge", "merge_routes"]
 
@@ -23,17 +23,18 @@ def merge_routes(windows: Sequence[Weighted], routes: Sequence[Route]) -> Route:
     """The route of a single window; the word-weighted mean of several.
 
     A text is unknown if windows with most of its words are. Windows of an unknown language run no adapter, so the
-    adapters are the mean over the others.
+    adapters are the mean over the others. Windows without letters do not count.
     """
-    if not routes:
-        return Route(reason="fallback")
-    if len(routes) == 1:
-        return routes[0]
-    total = max(1, sum(window.kept_words for window in windows))
-    unknown = sum(window.kept_words for window, route in zip(windows, routes, strict=True) if route.reason == "unknown")
+    lettered = [pair for pair in zip(windows, routes, strict=True) if pair[1].reason != NO_LETTERS]
+    if not lettered:
+        return Route(reason=NO_LETTERS)
+    if len(lettered) == 1:
+        return lettered[0][1]
+    total = max(1, sum(window.kept_words for window, _ in lettered))
+    unknown = sum(window.kept_words for window, route in lettered if route.reason == "unknown")
     adapters: dict[str, float] = {}
     votes: dict[str, float] = {}
-    for window, route in zip(windows, routes, strict=True):
+    for window, route in lettered:
         for name, weight in route.votes.items():
             votes[name] = votes.get(name, 0.0) + weight * window.kept_words / total
         for name, weight in route.adapters.items():
@@ -42,7 +43,7 @@ def merge_routes(windows: Sequence[Weighted], routes: Sequence[Route]) -> Route:
         return Route({}, votes, "unknown")
     ran = sum(adapters.values())
     adapters = {name: weight / ran for name, weight in adapters.items()} if ran else {}
-    reasons = {route.reason for route in routes} - {"unknown"}
+    reasons = {route.reason for _, route in lettered} - {"unknown"}
     return Route(adapters, votes, reasons.pop() if len(reasons) == 1 else "mixture")
 
 

@@ -19,8 +19,8 @@ from retrieveall.data import find_borders, normalise, segment
 from retrieveall.knowledge import KnowledgeBase
 from retrieveall.prompts import ChatFrame, Piece, Prompt, PromptBuilder, load_template
 from retrieveall.routing import Router
-from retrieveall.stages.window import Window, cut_windows
-from retrieveall.types import Knowledge, Route, Sentence, Word
+from retrieveall.stages.window import Window, cut_windows, windows_to_run
+from retrieveall.types import NO_LETTERS, Knowledge, Route, Sentence, Word
 
 __all__ = ["Stages", "TokenCounter"]
 
@@ -100,15 +100,20 @@ class Stages:
     ) -> list[Route]:
         """The route of each window: by its match with each language, or the language given for its text.
 
+        A window that the model does not run on, because it has no letters, is in no language.
+
         Raises:
             LanguageError: a language without an adapter.
         """
-        return [
-            self._router.route(
-                found.languages, self._languages, language=None if languages is None else languages[window.document]
-            )
-            for window, found in zip(windows, knowledge, strict=True)
-        ]
+        run = set(windows_to_run(windows))
+        routes = []
+        for number, (window, found) in enumerate(zip(windows, knowledge, strict=True)):
+            given = None if languages is None else languages[window.document]
+            if given is None and number not in run:
+                routes.append(Route(reason=NO_LETTERS))
+            else:
+                routes.append(self._router.route(found.languages, self._languages, language=given))
+        return routes
 
     def prompt(
         self, windows: Sequence[Window], knowledge: Sequence[Knowledge], routes: Sequence[Route] | None = None

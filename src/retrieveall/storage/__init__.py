@@ -6,6 +6,7 @@ from retrieveall.storage.checks import check_safetensors, read_json, refuse_unsa
 from retrieveall.storage.files import MANIFEST, safe_join, sha256_file, write_atomic
 from retrieveall.storage.manifest import FileRecord, Manifest
 from retrieveall.storage.transaction import Transaction, recover
+from retrieveall.storage.truncation import is_truncated, why_not_json
 
 __all__ = [
     "MANIFEST",
@@ -13,10 +14,12 @@ __all__ = [
     "Manifest",
     "Transaction",
     "check_safetensors",
+    "is_truncated",
     "read_json",
     "recover",
     "refuse_unsafe_weights",
     "safe_join",
     "sha256_file",
+    "why_not_json",
     "write_atomic",
 ]

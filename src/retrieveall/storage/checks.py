@@ -12,6 +12,7 @@ from stat import S_ISREG
 from typing import Any
 
 from retrieveall.errors import ModelFolderError, UnsafeFileError
+from retrieveall.storage.truncation import is_truncated, why_not_json
 
 __all__ = ["check_safetensors", "file_size", "read_json", "refuse_unsafe_weights"]
 
@@ -33,9 +34,9 @@ def read_json(path: Path, *, limit: int = _MAX_JSON) -> dict[str, Any]:
         raw = json.loads(path.read_bytes())
     except OSError as error:
         raise ModelFolderError(f"could not read {path}: {error.strerror}; check its permissions") from None
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
         raise ModelFolderError(
-            f"{path} is not valid JSON; restore it from a copy or download the model again"
+            f"{path}: expected JSON, but {why_not_json(error)}; restore it from a copy or download the model again"
         ) from None
     if not isinstance(raw, dict):
         raise ModelFolderError(f"{path}: expected a JSON object, got {type(raw).__name__}; restore it from a copy")
@@ -68,7 +69,8 @@ def check_safetensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
                 f"{path} is a pickle, which can run code, and was not opened; save it as safetensors"
             ) from None
         detail = " ".join(str(error).split())[:300]
-        raise ModelFolderError(f"{path} is not a valid safetensors file ({detail}); restore it from a copy") from None
+        fault = "is truncated" if is_truncated(path) else "is not a valid safetensors file"
+        raise ModelFolderError(f"{path} {fault} ({detail}); restore it from a copy") from None
 
 
 def file_size(path: Path, remedy: str = "restore it from a copy or download the model again") -> int:

@@ -88,7 +88,8 @@ class Manifest:
             record, path = self.files[name], safe_join(self.folder, name)
             size = file_size(path, _REMEDY)
             if size != record.size:
-                raise ModelFolderError(f"{path} is damaged: expected {record.size} bytes, found {size}; {_REMEDY}")
+                fault = "truncated" if size < record.size else "damaged"
+                raise ModelFolderError(f"{path} is {fault}: expected {record.size} bytes, found {size}; {_REMEDY}")
             if full and sha256_file(path) != record.sha256:
                 raise ModelFolderError(f"{path} was altered: its checksum is not the manifest's; {_REMEDY}")
 

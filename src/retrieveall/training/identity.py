@@ -3,41 +3,85 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from retrieveall.errors import DataError
 from retrieveall.storage import write_atomic
 
-__all__ = ["check_identity", "write_identity"]
+__all__ = ["Identity", "check_identity", "write_identity"]
+
+Identity: TypeAlias = Mapping[str, str | Mapping[str, Any]]
+"""What must agree, by what it is called in the error: settings by name, or a checksum of what has none."""
 
 _FILE = "run.json"
+_SHOWN = 5  # settings that an error names
 
 
-def check_identity(folder: Path, identity: Mapping[str, str]) -> None:
+def check_identity(folder: Path, identity: Identity) -> None:
     """Refuse a folder that holds another run.
 
-    Args:
-        identity: what must agree, by what it is called in the error.
-
     Raises:
-        DataError: names what differs.
+        DataError: names what differs: of settings their names, with the value then and now.
     """
-    try:
-        held = json.loads((folder / _FILE).read_bytes())
-    except FileNotFoundError:
+    held = _read(folder)
+    if held is None:
         return
-    except ValueError:
-        held = {}
-    for name, value in identity.items():
-        if held.get(name) != value:
+    for name, now in identity.items():
+        if name not in held:
             raise DataError(
-                f"{folder} holds a run with another {name}: expected {value[:12]}, "
-                f"it has {str(held.get(name))[:12]}; choose another run folder or remove it"
+                f"the run in {folder} was begun by another version of retrieveall; go on with that version, or remove "
+                "the folder to begin anew"
+            )
+        then = held[name]
+        if then != json.loads(json.dumps(now)):
+            raise DataError(
+                f"the run in {folder} differs in {name}{_differences(then, now)}; to go on with it, repeat the "
+                "command as it was; to begin anew, remove that folder or choose another one with --run"
             )
 
 
-def write_identity(folder: Path, identity: Mapping[str, str]) -> None:
+def write_identity(folder: Path, identity: Identity) -> None:
     """Say what the folder belongs to."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / _FILE, json.dumps(dict(identity), indent=1).encode())
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    """What the folder belongs to; None for a new one."""
+    try:
+        held = json.loads((folder / _FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        held = None
+    if not isinstance(held, dict):
+        raise DataError(
+            f"{folder / _FILE}: expected what the run belongs to, got a damaged file; remove the folder to begin anew"
+        )
+    return held
+
+
+def _differences(then: Any, now: str | Mapping[str, Any]) -> str:
+    """``: learning_rate 0.01 then, 0.02 now``; nothing where only checksums are known."""
+    if not (isinstance(then, Mapping) and isinstance(now, Mapping)):
+        return ""
+    before, after = dict(_flat(then)), dict(_flat(json.loads(json.dumps(now))))
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    shown = [f"{key} {_shown(before, key)} then, {_shown(after, key)} now" for key in changed[:_SHOWN]]
+    more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+    return f": {'; '.join(shown)}{more}"
+
+
+def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings by their dotted names."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
+def _shown(settings: Mapping[str, Any], key: str) -> str:
+    return json.dumps(settings[key], ensure_ascii=False)[:60] if key in settings else "not set"

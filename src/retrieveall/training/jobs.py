@@ -180,7 +180,12 @@ def _installed(job: Job, key: str) -> dict[str, Any] | None:
 
 def _key(job: Job, files: Mapping[str, str]) -> str:
     """What the adapter depends on: the model's other ``files``, by their checksums, the settings and the data."""
-    parts = [repr(sorted(files.items())), job.config.identity(), digest(job.data.train), digest(job.data.validation)]
+    parts = [
+        repr(sorted(files.items())),
+        json.dumps(job.config.identity()),
+        digest(job.data.train),
+        digest(job.data.validation),
+    ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

@@ -25,6 +25,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from retrieveall.config import OptimisationConfig
 from retrieveall.engines.local.fast_linear import has_bfloat16
 from retrieveall.errors import ModelFolderError
+from retrieveall.training.divergence import Divergence
 from retrieveall.training.parallel import Processes
 from retrieveall.training.progress import report_on_stderr
 
@@ -80,6 +81,7 @@ def fit(
 
     Raises:
         ModelFolderError: a checkpoint cannot be written.
+        ConfigError: training diverged: losses or weights are no numbers.
         KeyboardInterrupt: training was interrupted.
     """
     processes = Processes.join(device)
@@ -93,6 +95,7 @@ def fit(
         processes,
         optimizer=_optimizer(groups, clip, config, fused=not arguments.fp16),
         weight_average=config.weight_average,
+        divergence=Divergence.of(config, run_folder, module),
         evaluate=evaluate,
         steps={-(-number // config.gradient_accumulation) for number in evaluate_after},
     )
@@ -106,6 +109,7 @@ def fit(
         trainer.train(resume_from_checkpoint=_last_checkpoint(run_folder, processes.count))
     if interruption.heeded:
         raise KeyboardInterrupt
+    trainer.check_weights()
     trainer.keep_average()
 
 
@@ -190,6 +194,7 @@ class LoopTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         *,
         optimizer: torch.optim.Optimizer,
         weight_average: float,
+        divergence: Divergence,
         evaluate: Callable[[], Mapping[str, float]] | None,
         steps: Collection[int],
     ) -> None:
@@ -203,7 +208,7 @@ class LoopTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
             callbacks=[_AtSteps(steps)] if evaluate is not None else [],
         )
         self.model_accepts_loss_kwargs = True  # the loss is over a whole step already, see ``compute_loss``
-        self._processes = processes
+        self._processes, self._divergence = processes, divergence
         self._evaluate_module = evaluate
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.trained = {name: p for name, p in module.named_parameters() if id(p) in trained}
@@ -234,19 +239,29 @@ class LoopTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         # Gradients are averaged over the processes: the factor turns that into a sum.
         share = self._processes.count * inputs["labels"].numel() / (num_items_in_batch or inputs["labels"].numel())
         loss = outputs["loss"] * share
+        self._divergence.check_loss(loss, self.state.global_step)
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         assert self._evaluate_module is not None
         module = self.accelerator.unwrap_model(self.model)
         module.eval()
-        with self._averaged():
+        self.check_weights()
+        with self._averaged(), self._divergence.scoring():
             scores = self._evaluate_module()
         module.train()
         metrics = {f"{metric_key_prefix}_f1_{name}": score for name, score in scores.items()}
         metrics[f"{metric_key_prefix}_f1"] = sum(scores.values()) / max(1, len(scores))
         self.log(metrics)
         return metrics
+
+    def check_weights(self) -> None:
+        """Refuse weights that are no numbers.
+
+        Raises:
+            ConfigError: the run has diverged.
+        """
+        self._divergence.check_weights(self.trained.values(), self.state.global_step)
 
     def keep_average(self) -> None:
         """End with the averaged weights, where they are wanted."""
@@ -270,6 +285,7 @@ class LoopTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         from safetensors import SafetensorError
 
+        self.check_weights()  # a checkpoint of a diverged run would be gone on with
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own

@@ -26,6 +26,7 @@ from retrieveall.storage import Transaction
 from retrieveall.tokens import TokenCodec, load_tokenizer
 from retrieveall.training.batches import ExampleBatches, LanguageExamples
 from retrieveall.training.data import LanguageData, Progress, describe
+from retrieveall.training.divergence import Divergence
 from retrieveall.training.loop import fit
 from retrieveall.training.loss import PredictionLoss
 from retrieveall.training.progress import report_scores
@@ -166,10 +167,15 @@ def add_language(
     check_language(language)
     model = ModelFolder.open(folder)
     knowledge = model.knowledge()
-    if language in {*model.languages(), *knowledge.languages}:
+    if language in model.languages():
         raise LanguageError(
             f"the model has the language {language!r} already; "
             f"remove it first with: retrieveall remove-language {language}"
+        )
+    if language in knowledge.languages:
+        raise LanguageError(
+            f"the model has the sentences of {language!r} but no adapter, its training did not finish; repeat the "
+            f"command that began it, or remove it first with: retrieveall remove-language {language}"
         )
     if not data.train:
         raise InputError(f"expected training sentences of {language!r}, got none")
@@ -185,7 +191,7 @@ def add_language(
         knowledge.save_language(language, transaction.replace_folder(f"{KNOWLEDGE}/{language}"))
 
     training.commit(save)
-    steps = len(training.batches_of_run) // config.gradient_accumulation
+    steps = training.steps
     if language not in fitted.scores or not training.processes.main:
         return Scores(fitted.scores.get(language), None, steps)
     routed = evaluate(
@@ -253,7 +259,14 @@ class Training(Session):
             module.languages = tuple(languages)
         self._learn(batches, module, show_bar)
         module.eval()
-        return self._finish()
+        divergence = Divergence.of(self.config, self.run_folder, module)
+        with divergence.scoring():
+            return self._finish(divergence)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the run."""
+        return len(self.batches_of_run) // self.config.gradient_accumulation
 
     def _learn_together(self, parts: Sequence[LanguageExamples], module: PredictionLoss, show_bar: bool) -> None:
         """Train one adapter on all languages; each then begins with a copy of it."""
@@ -274,7 +287,7 @@ class Training(Session):
 
     def _too_few(self, languages: int) -> str | None:
         """What is wrong with the number of steps, if anything is."""
-        steps = len(self.batches_of_run) // self.config.gradient_accumulation // languages
+        steps = self.steps // languages
         if steps >= _FEW_STEPS:
             return None
         sentences = sum(map(len, self.sentences.values())) // languages
@@ -305,10 +318,12 @@ class Training(Session):
             show_bar=show_bar,
         )
 
-    def _finish(self) -> Fitted:
+    def _finish(self, divergence: Divergence) -> Fitted:
         """Scaling and calibration, on the weights as they will be on the disk."""
         validation, engine = self.validation(self.config.calibration_sentences), self.engine()
         trained = {language: _half(self.bank.export(language)) for language in self.languages}
+        layers = (layer for weights in trained.values() for layer in weights.layers.values())
+        divergence.check_weights((matrix for layer in layers for matrix in (layer.a, layer.b)), self.steps)
         scores: dict[str, float] = {}
         calibrations: dict[str, Calibration] = {}
         if validation is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -27,7 +26,7 @@ from retrieveall.training import check_installed
 from retrieveall.training.batches import ExampleBatches, LanguageExamples
 from retrieveall.training.data import LanguageData, Progress, check_data, digest, in_language
 from retrieveall.training.examples import cached_examples, encode_examples, examples_key, level_shares
-from retrieveall.training.identity import check_identity, write_identity
+from retrieveall.training.identity import Identity, check_identity, write_identity
 from retrieveall.training.loss import PredictionLoss, add_dropout, compile_backbone, takes_packed_rows
 from retrieveall.training.parallel import Processes
 from retrieveall.training.shards import Shards, check_sharding
@@ -199,20 +198,18 @@ class Session:
             backbone: the fingerprint of what the run begins with.
         """
         sentences = (each for own in self.sentences.values() for each in own)
-        identity = {
+        # Data before settings, some of which depend on their number.
+        identity: Identity = {
             "backbone": backbone,
-            "settings of the model": _digest_of(dump_yaml(self.model.config)),
-            "training settings": _digest_of(self.config.identity()),
-            "data": digest(sentences),
+            "number of sentences": {language: len(own) for language, own in self.sentences.items()},
+            "texts or labels": digest(sentences),
+            "settings of the model": self.model.config.model_dump(mode="json"),
+            "training settings": self.config.identity(),
             "knowledge": self._knowledge,
-            "number of processes": str(self.processes.count),  # a step is another one with more of them
+            "number of processes": {"processes": self.processes.count},  # a step is another one with more of them
         }
         with self.processes.main_first():
             check_identity(self.run_folder, identity)
             if self.processes.main:
                 write_identity(self.run_folder, identity)
                 write_atomic(self.run_folder / "training.yaml", dump_yaml(self.config).encode())
-
-
-def _digest_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

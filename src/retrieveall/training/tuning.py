@@ -17,6 +17,7 @@ from retrieveall.errors import ConfigError, ModelFolderError
 from retrieveall.model_folder import ModelFolder
 from retrieveall.storage import Transaction, write_atomic
 from retrieveall.training.data import LanguageData, Progress
+from retrieveall.training.divergence import Divergence
 from retrieveall.training.loop import fit
 from retrieveall.training.progress import report_scores
 from retrieveall.training.session import Session
@@ -172,7 +173,8 @@ class _Tuning(Session):
         )
         module.eval()
         self.backbone.to(dtype)
-        scores = evaluate()
+        with Divergence.of(self.config, self.run_folder, module).scoring():
+            scores = evaluate()
         if scores and self.processes.main:
             report_scores(scores)
         return scores

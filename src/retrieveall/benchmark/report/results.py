@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from retrieveall.benchmark.runner import CELLS, CONFIG, PLAN
+from retrieveall.benchmark.saved import read_saved
 from retrieveall.benchmark.scores import Row
 from retrieveall.benchmark.settings import BenchmarkConfig
 from retrieveall.benchmark.worker import FAILED, RESULT, load_rows
@@ -56,7 +56,7 @@ class Results:
             )
         config = load_yaml(BenchmarkConfig, out / CONFIG)
         runs, missing = [], []
-        for name in json.loads((out / PLAN).read_bytes())["cells"]:
+        for name in read_saved(out / PLAN, "cells")["cells"]:
             folder = out / CELLS / name
             if (folder / RESULT).is_file():
                 runs.append(_run(folder))
@@ -102,7 +102,7 @@ class Results:
 
 
 def _run(folder: Path) -> Run:
-    result = json.loads((folder / RESULT).read_bytes())
+    result = read_saved(folder / RESULT, "method", "languages", "sizes", "seed", "cost")
     return Run(
         result["method"]["name"],
         tuple(result["languages"]),

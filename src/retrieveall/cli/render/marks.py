@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from retrieveall.types import KnownEntity, Route
+from retrieveall.types import NO_LETTERS, KnownEntity, Route
 
 __all__ = ["counts_line", "likeness", "route_line", "shares"]
 
 
 def route_line(route: Route) -> str:
     """The adapters with their weights, why they were chosen, and the votes."""
+    if route.reason == NO_LETTERS:
+        return "no letters, the model did not run"
     votes = f" · votes {shares(route.votes)}" if route.votes else ""
     return f"adapters {shares(route.adapters) or 'none, the backbone alone'} ({route.reason}){votes}"
 

@@ -16,6 +16,7 @@ from retrieveall.data.formats.gliner import Gliner
 from retrieveall.data.formats.jsonl import Jsonl
 from retrieveall.data.formats.label_studio import LabelStudio
 from retrieveall.data.formats.prodigy import Prodigy
+from retrieveall.data.formats.records import records
 from retrieveall.data.formats.spacy_json import SpacyJson
 from retrieveall.data.formats.text import PlainText
 from retrieveall.errors import DataError, InputError
@@ -95,6 +96,9 @@ def recognise(source: Source) -> CorpusFormat:
     if not source.head:
         raise DataError(f"{source.name}: expected at least one line, got an empty file")
     first = next((line for line in source.head_lines if line.strip()), "")
+    if first.lstrip().startswith(("{", "[")):
+        for _ in records(source):  # says what is wrong with it, unless it is only of another kind
+            break
     raise DataError(
         f"{source.name}: expected a corpus in one of the formats {', '.join(names()[:-1])}, got {first[:60]!r} and "
         f"nothing that fits; see docs/corpora.md"

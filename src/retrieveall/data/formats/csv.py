@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from retrieveall.data.conll import rows_of
+from retrieveall.data.csv_rows import whole_rows
 from retrieveall.data.files import Line, Text, open_output
 from retrieveall.data.formats import columns, tagged
 from retrieveall.data.formats.base import Item, Reading, Source
@@ -71,7 +72,7 @@ def _split(line: str, delimiter: str) -> list[str]:
 def _rows(lines: Iterator[Line], delimiter: str) -> Iterator[columns.Row]:
     """The rows with the number of their last line; a quoted cell may hold line breaks."""
     seen = _Seen(lines)
-    reader = csv.reader(seen, delimiter=delimiter)
+    reader = whole_rows(seen, delimiter)
     while True:
         try:
             cells = next(reader)

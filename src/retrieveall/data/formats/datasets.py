@@ -22,6 +22,7 @@ from retrieveall.data.schemes import Scheme
 from retrieveall.data.segmentation import segment
 from retrieveall.data.splits import SPLITS
 from retrieveall.errors import DataError
+from retrieveall.storage import is_truncated
 from retrieveall.types import Sentence
 
 __all__ = ["Datasets"]
@@ -179,7 +180,8 @@ def _rows(file: Path) -> Iterator[tuple[Any, Any, Sequence[str] | None]]:
             )
     except (pa.ArrowException, OSError, ValueError) as error:
         detail = " ".join(str(error).split())[:200]
-        raise DataError(f"{file}: expected a Parquet or Arrow table, got {detail}; restore the file") from None
+        fault = "the file is truncated" if is_truncated(file) else "expected a Parquet or Arrow table"
+        raise DataError(f"{file}: {fault} ({detail}); restore the file") from None
 
 
 def _open_table(file: Path) -> tuple[Any, Iterator[Any]]:

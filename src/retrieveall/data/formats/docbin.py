@@ -110,6 +110,8 @@ def _unpacked(source: Source) -> Mapping[str, Any]:
         data = inflate.decompress(packed, _MAX_CONTENT)
         if inflate.unconsumed_tail:
             raise DataError(f"{source.name}: expected at most {_MAX_CONTENT:,} bytes of content; split the DocBin")
+        if not inflate.eof:
+            raise DataError(f"{source.name}: the file is truncated: its compressed content has no end; get it again")
         content = msgpack.unpackb(data, strict_map_key=False)
     except (zlib.error, ValueError, msgpack.UnpackException) as error:
         raise DataError(f"{source.name}: expected a spaCy DocBin, got damaged content ({error})") from None

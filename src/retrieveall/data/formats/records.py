@@ -102,7 +102,10 @@ def _of_elements(name: str, pieces: Iterable[str]) -> Iterator[tuple[int, str, s
         if len(splitter.rest) > MAX_LINE:
             raise DataError(f"{name}:{splitter.line}: expected elements of at most {MAX_LINE:,} characters; split it")
     if splitter.depth:
-        raise DataError(f"{name}:{splitter.line}: expected the end of the JSON text, got the end of the file")
+        raise DataError(
+            f"{name}:{splitter.line}: expected a whole JSON text, but the file is truncated: it ends inside the "
+            "element that begins here; get it again"
+        )
 
 
 class _Splitter:

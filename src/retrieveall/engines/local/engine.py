@@ -18,7 +18,7 @@ from retrieveall.engines.local.backbone import check_length, open_backbone
 from retrieveall.engines.local.fast_linear import use_precision
 from retrieveall.engines.local.forward import attention_mask, output_embedding, score_tokens
 from retrieveall.engines.local.writer import AnswerWriter
-from retrieveall.errors import InputError, ModelFolderError
+from retrieveall.errors import InputError, NonFiniteError
 from retrieveall.tokens import TokenCodec, load_tokenizer
 
 __all__ = ["LocalEngine", "choose_device"]
@@ -99,7 +99,7 @@ class LocalEngine:
         """Logits float32 [positions, candidates] of each request, in order.
 
         Raises:
-            ModelFolderError: the model computes NaN or infinity.
+            NonFiniteError: the model computes NaN or infinity.
         """
         results: list[Scores | Failure] = [
             np.zeros((0, len(request.candidates)), dtype=np.float32) for request in requests
@@ -114,7 +114,7 @@ class LocalEngine:
 
         Raises:
             ConfigError: the tokenizer has no end token, or cannot write the labels.
-            ModelFolderError: the model computes NaN or infinity.
+            NonFiniteError: the model computes NaN or infinity.
         """
         results: list[Written | Failure] = [Written()] * len(requests)
         groups: dict[Any, list[int]] = {}
@@ -164,9 +164,7 @@ class LocalEngine:
         with self.bank.use([row.adapters for row in rows]):
             logits = self._forward(ids, mask, positions, candidates)
         if not torch.isfinite(logits).all():
-            raise ModelFolderError(
-                "the model's scores contain NaN or infinity; set backbone.dtype to float32, or get the model again"
-            )
+            raise NonFiniteError
         return [part.numpy() for part in torch.split(logits.cpu(), [len(row.positions) for row in rows])]
 
 

@@ -22,7 +22,7 @@ from retrieveall.adapters.bank import AdapterBank
 from retrieveall.answers.grammar import AnswerGrammar, AnswerState, fill_masks
 from retrieveall.config import Spacing
 from retrieveall.engines.base import WriteRequest, Written
-from retrieveall.errors import ModelFolderError
+from retrieveall.errors import NonFiniteError
 from retrieveall.tokens import TokenCodec
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class AnswerWriter:
         """The answer to each question, in order.
 
         Raises:
-            ModelFolderError: the model computes NaN or infinity.
+            NonFiniteError: the model computes NaN or infinity.
         """
         results: list[Written] = [Written()] * len(questions)
         for batch in _batches(questions):
@@ -187,9 +187,7 @@ class AnswerWriter:
         """
         logits = logits.float()
         if not torch.isfinite(logits).all():
-            raise ModelFolderError(
-                "the model's scores contain NaN or infinity; set backbone.dtype to float32, or get the model again"
-            )
+            raise NonFiniteError
         if allowed is not None:
             logits = logits.masked_fill(~allowed, -torch.inf)
         total = logits.logsumexp(dim=1)

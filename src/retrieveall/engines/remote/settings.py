@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlsplit
 
+from retrieveall.arguments import server_url
 from retrieveall.errors import InputError
 
 __all__ = ["API_KEY_VARIABLE", "Guidance", "ServerSettings"]
@@ -23,10 +23,10 @@ Guidance = Literal["auto", "structured_outputs", "guided_grammar", "ebnf", "off"
 class ServerSettings:
     """A server with the OpenAI completions API.
 
-    ``url`` is its address with or without ``/v1``, such as ``http://localhost:8000``. ``model`` is the backbone's name
-    there, optional if the server has only one. ``adapters`` maps languages to adapter names on the server, or is a
-    pattern such as ``"ner-{language}"``. ``api_key`` is read from the environment variable ``RETRIEVEALL_API_KEY`` if
-    None, is sent to this server only, and is never printed.
+    ``url`` is its address with or without ``/v1`` and ``http://``, such as ``localhost:8000``. ``model`` is the
+    backbone's name there, optional if the server has only one. ``adapters`` maps languages to adapter names on the
+    server, or is a pattern such as ``"ner-{language}"``. ``api_key`` is read from the environment variable
+    ``RETRIEVEALL_API_KEY`` if None, is sent to this server only, and is never printed.
 
     ``concurrency`` requests run at once. A request may take ``timeout`` seconds from the first byte sent to the last
     byte read, and is retried up to ``retries`` times after transient errors. A response has at most ``max_bytes``.
@@ -46,7 +46,7 @@ class ServerSettings:
     max_bytes: int = 64 << 20
 
     def __post_init__(self) -> None:
-        self._check_url()
+        object.__setattr__(self, "url", server_url(self.url, f"use api_key or {API_KEY_VARIABLE}"))
         if isinstance(self.adapters, str) and _LANGUAGE not in self.adapters:
             raise InputError(
                 f"expected adapters as a mapping or a pattern with {_LANGUAGE}, got {self.adapters[:80]!r}"
@@ -81,18 +81,3 @@ class ServerSettings:
     def is_named(self, language: str) -> bool:
         """Whether the caller named the adapter of ``language``."""
         return self.adapters != _LANGUAGE if isinstance(self.adapters, str) else language in self.adapters
-
-    def _check_url(self) -> None:
-        try:
-            parts = urlsplit(self.url)
-            fine = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-            secret = "@" in parts.netloc
-            _ = parts.port
-        except ValueError:
-            fine, secret = False, False
-        if secret:
-            raise InputError(
-                f"expected a server address without a user and password in it; use api_key or {API_KEY_VARIABLE}"
-            )
-        if not fine:
-            raise InputError(f"expected a server address such as 'http://localhost:8000', got {self.url[:200]!r}")

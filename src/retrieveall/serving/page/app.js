@@ -16,7 +16,8 @@ const REASONS = {
   mixture: "several languages are close, so their adapters are mixed",
   fixed: "you chose the language",
   unknown: "a language without an adapter: the backbone runs alone",
-  fallback: "no letters to tell a language by",
+  no_letters: "no letters: the model did not run",
+  fallback: "nothing to tell the language by",
 };
 const LEVELS = [
   ["Without example sentences", ["entity"]],
