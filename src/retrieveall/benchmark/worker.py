@@ -137,10 +137,15 @@ def _train(runner: Runner, folder: Path) -> dict[str, Any]:
         return found
     with stopwatch(folder / "seconds.json") as spent:
         runner.fit()
-    cost = spent | {"peak_memory_mb": peak_memory()}
+    cost = spent | {"peak_memory_mb": _largest(peak_memory(), runner.memory_mb)}
     write_atomic(done, json.dumps(cost).encode())
     shutil.rmtree(folder / "run", ignore_errors=True)
     return cost
+
+
+def processor_seconds() -> float:
+    """Of this process, and of those that it started and that have ended: peers run in processes of their own."""
+    return sum(os.times()[:4])
 
 
 @contextmanager
@@ -153,12 +158,12 @@ def stopwatch(path: Path, every: float = 5.0) -> Iterator[dict[str, float]]:
         before = json.loads(path.read_bytes())
     except (OSError, ValueError):
         before = {"seconds": 0.0, "processor_seconds": 0.0}
-    wall, busy = time.perf_counter(), time.process_time()
+    wall, busy = time.perf_counter(), processor_seconds()
     spent: dict[str, float] = {}
 
     def write() -> None:
         spent["seconds"] = before["seconds"] + time.perf_counter() - wall
-        spent["processor_seconds"] = before["processor_seconds"] + time.process_time() - busy
+        spent["processor_seconds"] = before["processor_seconds"] + processor_seconds() - busy
         write_atomic(path, json.dumps(spent).encode())
 
     stop = threading.Event()
