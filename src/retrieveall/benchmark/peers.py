@@ -28,7 +28,7 @@ def python_of(environment: Path) -> Path:
 
 
 def clean_environment() -> dict[str, str]:
-    """Without this project's path, which would make the other Python load our packages, and without reports to others."""
+    """Without this project's path, which would make the other Python load our packages; no reports to the hub."""
     own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return own | {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 

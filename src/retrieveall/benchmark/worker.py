@@ -7,6 +7,7 @@ last, so a cell without one is not finished. Predictions hold offsets and no tex
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import shutil
 import sys
@@ -30,9 +31,10 @@ from retrieveall.evaluation import Provenance, peak_memory, widen
 from retrieveall.evaluation.evaluator import _TOKEN as TOKEN
 from retrieveall.storage import write_atomic
 
-__all__ = ["RESULT", "dump_rows", "load_cell", "load_rows", "run_cell", "save_cell"]
+__all__ = ["PACKED", "RESULT", "dump_rows", "load_cell", "load_rows", "run_cell", "save_cell"]
 
 CELL, RESULT, PREDICTIONS, FAILED = "cell.json", "result.json", "predictions.jsonl", "failed.txt"
+PACKED = "predictions.jsonl.xz"  # in results that are published
 _TRAINED = "trained.json"
 _BATCH = 256
 
@@ -237,9 +239,9 @@ def dump_rows(rows: Mapping[str, Sequence[Row]]) -> bytes:
 
 
 def load_rows(folder: Path) -> dict[str, list[Row]]:
-    """The predictions of a finished cell by language."""
+    """The predictions of a finished cell by language; empty where they were not published with it."""
     rows: dict[str, list[Row]] = {}
-    for line in (folder / PREDICTIONS).read_text(encoding="utf-8").splitlines():
+    for line in _prediction_lines(folder):
         values = json.loads(line)
         rows.setdefault(values.pop("language"), []).append(
             Row(
@@ -253,6 +255,14 @@ def load_rows(folder: Path) -> dict[str, list[Row]]:
             )
         )
     return rows
+
+
+def _prediction_lines(folder: Path) -> list[str]:
+    if (folder / PREDICTIONS).is_file():
+        return (folder / PREDICTIONS).read_text(encoding="utf-8").splitlines()
+    if (folder / PACKED).is_file():
+        return lzma.decompress((folder / PACKED).read_bytes()).decode().splitlines()
+    return []
 
 
 def _named(backbone: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ __all__ = ["Results", "Run"]
 
 @dataclass(frozen=True)
 class Run:
-    """A finished cell: its result, and its predictions by language."""
+    """A finished cell: its result, and its predictions by language; none where they were not published."""
 
     method: str
     languages: tuple[str, ...]
@@ -74,6 +74,11 @@ class Results:
     @property
     def languages(self) -> tuple[str, ...]:
         return self.config.data.languages
+
+    @property
+    def has_predictions(self) -> bool:
+        """Whether all runs have their predictions, from which errors, significance and reliability are computed."""
+        return all(run.rows for run in self.runs)
 
     def main(self, method: str) -> dict[str, list[Run]]:
         """The runs of a method with the data of ``data.train`` and all its languages together, by language."""

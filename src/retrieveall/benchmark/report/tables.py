@@ -77,7 +77,7 @@ def is_complete(results: Results, method: str) -> bool:
 
 def comparisons(results: Results) -> dict[str, Comparison]:
     """Each method against the first one, on the languages and seeds that both have; see ``scores.compare``."""
-    if not results.methods:
+    if not results.methods or not results.has_predictions:
         return {}
     first = results.main(results.methods[0])
     found = {}
@@ -97,15 +97,15 @@ def comparisons(results: Results) -> dict[str, Comparison]:
 def f1_by_language(results: Results) -> str:
     """F1 of each method and language, and how it compares with the first method."""
     against = comparisons(results)
-    header = ["method", *results.languages, "mean", "difference", "95% interval", "p"]
+    header = ["method", "mean", "difference", "95% interval", "p", *results.languages]
     rows = []
     for method in results.methods:
         cells = [spread(f1_values(results, method, language)) for language in results.languages]
         number = len(results.main(method))
         partly = "" if number == len(results.languages) else f" (of {number})"
         whole = per_cent(mean_f1(results, method)) + partly
-        rows.append([method, *cells, whole, *_compared(against.get(method))])
-    rows += [[name, *[""] * len(results.languages), "", "", "", ""] for name in unfinished(results)]
+        rows.append([method, whole, *_compared(against.get(method)), *cells])
+    rows += [[name, *[""] * (len(header) - 1)] for name in unfinished(results)]
     return markdown_table(header, rows)
 
 
