@@ -10,6 +10,7 @@ import pytest
 
 from retrieveall.data import write_conll
 from retrieveall.types import Sentence
+from tests.benchmark.made_up import write_made_up
 
 SPLITS = {"train": slice(0, 12), "validation": slice(12, 15), "test": slice(14, 20)}
 
@@ -57,3 +58,9 @@ def encoder_folder(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of results that were made up, see ``made_up.py``."""
+    return write_made_up(tmp_path_factory.mktemp("made-up"))

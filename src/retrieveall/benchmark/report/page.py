@@ -46,7 +46,7 @@ def write_report(out: Path) -> Path:
 
 def render_markdown(results: Results, figures: Mapping[str, tuple[str, str]]) -> str:
     """The whole report; figures as links to files beside it."""
-    config, first = results.config, results.methods[0]
+    config, first = results.config, results.reference
     seeds = sorted({run.seed for run in results.runs})
     sizes = sorted({results.main_size(language) for language in results.languages})
     size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"

@@ -72,6 +72,27 @@ class Results:
         return [method.name for method in self.config.methods if method.name in have]
 
     @property
+    def reference(self) -> str:
+        """The method that the others are compared with: the first of the project's own, or the first."""
+        return next((name for name in self.methods if self.kind(name) == "retrieveall"), self.methods[0])
+
+    @property
+    def baselines(self) -> list[str]:
+        """Methods of other kinds than the project's own, with a result in every language."""
+        return [
+            name
+            for name in self.methods
+            if self.kind(name) != "retrieveall" and len(self.main(name)) == len(self.languages)
+        ]
+
+    def kind(self, method: str) -> str:
+        return next(each.kind for each in self.config.methods if each.name == method)
+
+    def of(self, method: str) -> list[Run]:
+        """All runs of a method."""
+        return [run for run in self.runs if run.method == method]
+
+    @property
     def languages(self) -> tuple[str, ...]:
         return self.config.data.languages
 
@@ -82,7 +103,7 @@ class Results:
 
     def main(self, method: str) -> dict[str, list[Run]]:
         """The runs of a method with the data of ``data.train`` and all its languages together, by language."""
-        own = [run for run in self.runs if run.method == method]
+        own = self.of(method)
         found: dict[str, list[Run]] = {}
         for language in self.languages:
             having = [run for run in own if language in run.languages]
