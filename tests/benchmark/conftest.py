@@ -10,7 +10,7 @@ import pytest
 
 from retrieveall.data import write_conll
 from retrieveall.types import Sentence
-from tests.benchmark.made_up import write_made_up
+from made_up import write_made_up
 
 SPLITS = {"train": slice(0, 12), "validation": slice(12, 15), "test": slice(14, 20)}
 

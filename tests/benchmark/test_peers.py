@@ -19,7 +19,7 @@ from retrieveall.benchmark import peers
 from retrieveall.benchmark.methods import peer
 from retrieveall.benchmark.worker import load_rows
 from retrieveall.errors import ConfigError, RetrieveAllError
-from tests.benchmark.test_methods import benchmark_of, run_all
+from test_methods import benchmark_of, run_all
 
 PROGRAM = """
 import json, sys
