@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up import write_made_up
 
 from retrieveall.data import write_conll
 from retrieveall.types import Sentence
-from made_up import write_made_up
 
 SPLITS = {"train": slice(0, 12), "validation": slice(12, 15), "test": slice(14, 20)}
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_methods import benchmark_of, run_all
 
 from retrieveall.benchmark import peers
 from retrieveall.benchmark.methods import peer
 from retrieveall.benchmark.worker import load_rows
 from retrieveall.errors import ConfigError, RetrieveAllError
-from test_methods import benchmark_of, run_all
 
 PROGRAM = """
 import json, sys
