@@ -52,6 +52,24 @@ def test_main_figures_leave_out_other_sizes_and_sets(made_up: Path) -> None:
         assert {len(run.languages) for run in runs} == {4}
 
 
+def test_a_report_begins_with_how_the_method_stands(made_up: Path, report: str) -> None:
+    results = Results.load(made_up)
+    own, other = (100 * (mean_f1(results, name) or 0) for name in ("RetrieveAll", "LS-unLLaMA"))
+    line = f"- RetrieveAll: {own:.1f} F1, {own - other:.1f} above the mean of the baselines ({other:.1f});"
+    assert line in report.split("## F1 by language")[0]
+
+
+def test_errors_of_each_language_are_shown_for_the_method_and_the_best_baseline(made_up: Path, report: str) -> None:
+    results = Results.load(made_up)
+    for language in results.languages:
+        for method in ("RetrieveAll", "LS-unLLaMA"):
+            (line,) = (line for line in report.splitlines() if line.startswith(f"| {language}, {method} |"))
+            values = [float(cell) for cell in line.split("|")[2:-1]]
+            f1s = f1_values(results, method, language)
+            assert values[0] == pytest.approx(100 * sum(f1s) / len(f1s), abs=0.06)
+            assert sum(values[1:6]) == pytest.approx(100, abs=0.3)  # every gold entity once
+
+
 def test_points_of_sizes_and_sets(made_up: Path) -> None:
     results = Results.load(made_up)
     assert list(size_points(results, "LS-unLLaMA")) == [50, 250, 1000]

@@ -56,10 +56,10 @@ def load(folder: Path, settings: dict[str, Any]) -> Any:
     if settings["start"] == "gliner":
         if not (folder / "gliner_config.json").is_file():
             sys.exit(f"could not load the model {folder.name}: expected gliner_config.json; or set start: encoder")
-        return GLiNER.from_pretrained(str(folder), local_files_only=True)
+        return GLiNER.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
     width = json.loads((folder / "config.json").read_bytes())["hidden_size"]
     config = {"model_name": str(folder), "hidden_size": width, "max_width": settings["max_width"], "max_len": 256}
-    return GLiNER.from_config(config)
+    return GLiNER.from_config(config).float()  # an encoder stored in half precision stays in it otherwise
 
 
 def names_of(settings: dict[str, Any]) -> dict[str, str]:
@@ -106,7 +106,7 @@ def to_examples(sentences: Iterator[dict[str, Any]], names: dict[str, str]) -> I
 def predict(target: str, options: str) -> None:
     settings = json.loads(options)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = GLiNER.from_pretrained(target, local_files_only=True, map_location=device)
+    model = GLiNER.from_pretrained(target, local_files_only=True, map_location=device, dtype=torch.float32)
     labels = {name: label for label, name in names_of(settings).items()}
     for line in sys.stdin:
         spans = find(model, json.loads(line), labels, settings["threshold"])

@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping
 from pathlib import Path
 
-from retrieveall.benchmark.report import tables
+from retrieveall.benchmark.report import summary, tables
 from retrieveall.benchmark.report.figures import draw_all
 from retrieveall.benchmark.report.results import Results
 from retrieveall.errors import DataError
@@ -56,6 +56,7 @@ def render_markdown(results: Results, figures: Mapping[str, tuple[str, str]]) ->
         f"{', '.join(map(str, seeds))}. "
         "F1 is entity-level micro F1 in per cent, as seqeval counts it in its default mode: mean ± standard deviation "
         "over seeds, then the mean over languages.",
+        summary.claims(results),
         "## F1 by language",
         tables.f1_by_language(results),
         f"Difference, interval and p: paired bootstrap over test sentences against *{first}* (2,000 resamples, "
@@ -80,6 +81,7 @@ def render_markdown(results: Results, figures: Mapping[str, tuple[str, str]]) ->
         ]
     if results.has_predictions:
         parts += ["## Errors", "Of 100 gold entities.", tables.errors(results), tables.seen(results)]
+        parts += [f"By language, {' and '.join(results.compared_in_detail)}:", tables.errors_by_language(results)]
     parts += [
         "## Cost",
         "Training and prediction of all languages with one seed. Methods that differ at inference only share a trained "

@@ -85,6 +85,17 @@ class Results:
             if self.kind(name) != "retrieveall" and len(self.main(name)) == len(self.languages)
         ]
 
+    @property
+    def compared_in_detail(self) -> list[str]:
+        """The reference and the baseline with the highest mean F1, if there is one."""
+
+        def f1(method: str) -> float:
+            runs = self.main(method)
+            f1s = [[run.result["scores"][each]["f1"] for run in own] for each, own in runs.items()]
+            return sum(sum(own) / len(own) for own in f1s)
+
+        return [self.reference, *sorted(self.baselines, key=f1)[-1:]] if self.methods else []
+
     def kind(self, method: str) -> str:
         return next(each.kind for each in self.config.methods if each.name == method)
 

@@ -15,10 +15,11 @@ from retrieveall.benchmark.runner import PLAN
 from retrieveall.benchmark.scores import Comparison
 from retrieveall.evaluation.report import markdown_table, per_cent
 
-__all__ = ["PAPER_GAIN", "details", "find_results", "overview"]
+__all__ = ["PAPER_GAIN", "claims", "details", "find_results", "overview"]
 
 PAPER_GAIN = 12.1
 """What the abstract of arXiv 2505.19128 reports on PAN-X: F1 above the mean of its baselines."""
+_PANX = ("panx", "wikiann")
 NONE = "No results of a benchmark are in this repository yet.\n"
 
 
@@ -45,7 +46,7 @@ def _overview(results: Results, path: str) -> str:
     source = _source(results, path)
     parts = [
         f"**{results.config.name}**: {_setting(results)} ({source}).",
-        _claims(results, source),
+        claims(results, source),
         _scores(results, _trained_apart(results)),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -54,9 +55,10 @@ def _overview(results: Results, path: str) -> str:
 def _details(results: Results, path: str) -> str:
     source = _source(results, path)
     parts = [f"### {results.config.name}", f"{_setting(results)}. From {source}, which has figures and more tables."]
-    parts += [_claims(results, source), _scores(results, results.methods), tables.f1_by_language(results)]
+    parts += [claims(results, source), _scores(results, results.methods), tables.f1_by_language(results)]
     if results.has_predictions:
         parts += ["Errors, of 100 gold entities:", tables.errors(results), tables.seen(results)]
+        parts += [_by_language(results)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -83,14 +85,15 @@ def _span(numbers: Sequence[int]) -> str:
     return f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
 
 
-def _claims(results: Results, source: str) -> str:
-    """One line each, with its source."""
+def claims(results: Results, source: str = "") -> str:
+    """How the reference stands to each baseline, one line each, with the source where there is one to name."""
     reference = results.reference
     if results.kind(reference) != "retrieveall" or not tables.is_complete(results, reference):
         return ""
     against = tables.comparisons(results)
     lines = [_against_the_mean(results), *(_against(results, name, against.get(name)) for name in results.baselines)]
-    return "\n".join(f"- {line} ({source})" for line in lines if line)
+    ending = f" ({source})" if source else ""
+    return "\n".join(f"- {line}{ending}" for line in lines if line)
 
 
 def _against_the_mean(results: Results) -> str:
@@ -100,7 +103,8 @@ def _against_the_mean(results: Results) -> str:
         return f"{results.reference}: {own:.1f} F1."
     mean = 100 * sum(f1s) / len(f1s)
     where = f"{abs(own - mean):.1f} {'above' if own >= mean else 'below'} the mean of the baselines ({mean:.1f})"
-    return f"{results.reference}: {own:.1f} F1, {where}; the paper reports {PAPER_GAIN} above."
+    paper = f"; the paper reports {PAPER_GAIN} above" if Path(results.config.data.path).name in _PANX else ""
+    return f"{results.reference}: {own:.1f} F1, {where}{paper}."
 
 
 def _against(results: Results, name: str, found: Comparison | None) -> str:
@@ -145,6 +149,11 @@ def _why(results: Results, name: str) -> str:
     kind = {"boundary": "wrong boundaries", "type": "wrong types", "both": "wrong boundaries and types"}
     shown = f"{per_cent(own[worse[1]])} of 100 entities against {per_cent(other[worse[1]])}"
     return f" Most of it is {kind.get(worse[1], f'{worse[1]} entities')}: {shown}."
+
+
+def _by_language(results: Results) -> str:
+    table = tables.errors_by_language(results)
+    return f"The same by language, {' and '.join(results.compared_in_detail)}:\n\n{table}" if table else ""
 
 
 def _trained_apart(results: Results) -> list[str]:

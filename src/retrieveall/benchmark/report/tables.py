@@ -31,6 +31,7 @@ __all__ = [
     "costs",
     "error_shares",
     "errors",
+    "errors_by_language",
     "f1_by_language",
     "f1_values",
     "growth",
@@ -205,9 +206,26 @@ def errors(results: Results) -> str:
 
 def error_shares(results: Results, method: str) -> dict[str, float]:
     """Numbers of ``Errors`` over the number of gold entities, by kind."""
-    found = analyse(_rows(results, method))
+    return _shares(analyse(_rows(results, method)))
+
+
+def _shares(found: Errors) -> dict[str, float]:
     gold = found.correct + found.boundary + found.type + found.both + found.missed
     return {each.name: getattr(found, each.name) / gold if gold else 0.0 for each in fields(Errors)}
+
+
+def errors_by_language(results: Results) -> str:
+    """Errors and recall of the reference and the best baseline in each language."""
+    rows = []
+    for language in results.languages:
+        for method in results.compared_in_detail:
+            runs = results.main(method).get(language, [])
+            own = [row for run in runs for row in run.rows[language]]
+            recalls = [found / gold if gold else None for found, gold in seen_recall(own)]
+            figures = [mean(f1_values(results, method, language)), *_shares(analyse(own)).values(), *recalls]
+            rows.append([f"{language}, {method}", *map(per_cent, figures)])
+    header = ["", "F1", "correct", "boundary", "type", "boundary and type", "missed", "spurious"]
+    return markdown_table([*header, "recall, seen mentions", "recall, unseen"], rows)
 
 
 def seen(results: Results) -> str:
