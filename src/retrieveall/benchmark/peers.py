@@ -30,7 +30,8 @@ def python_of(environment: Path) -> Path:
 def clean_environment() -> dict[str, str]:
     """Without this project's path, which would make the other Python load our packages; no reports to the hub."""
     own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return own | {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+    # GLiNER shuffles labels that it takes from a set, whose order depends on the hashes of strings.
+    return own | {"HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def install(name: str, folder: Path) -> Path:

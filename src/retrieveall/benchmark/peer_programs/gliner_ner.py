@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -96,11 +95,15 @@ def train(sentences: str, target: str, options: str) -> None:
 
 
 def to_examples(sentences: Iterator[dict[str, Any]], names: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """As GLiNER wants them: the last word of a span is part of it; all labels are asked for, in a random order."""
+    """As GLiNER wants them: the last word of a span is part of it.
+
+    Labels that a sentence does not have are its negatives, so that all are asked for, in another order in every pass. A
+    fixed order would be learnt in place of the names.
+    """
     for sentence in sentences:
         spans = [[first, last - 1, names[label]] for first, last, label in sentence["spans"]]
-        asked = random.sample(list(names.values()), len(names))
-        yield {"tokenized_text": sentence["words"], "ner": spans, "ner_labels": asked}
+        absent = sorted(set(names.values()) - {name for *_, name in spans})
+        yield {"tokenized_text": sentence["words"], "ner": spans, "ner_negatives": absent}
 
 
 def predict(target: str, options: str) -> None:

@@ -121,9 +121,10 @@ th { border-bottom: 2px solid var(--soft); text-align: left; }
 th:first-child, td:first-child { position: sticky; left: 0; background: var(--page); min-width: 15rem;
        white-space: normal; }
 figure { margin: 1.5rem 0; overflow-x: auto; } figcaption { color: var(--soft); }
-figure svg { max-width: 100%; min-width: 30rem; height: auto; background: #fff; border-radius: 4px; }
+figure svg { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 code { background: var(--code); padding: .1rem .3rem; }
-@media (max-width: 40rem) { th, td { padding: .25rem .4rem; } th:first-child, td:first-child { min-width: 7rem; } }
+@media (max-width: 40rem) {
+  figure svg { max-width: none; } th, td { padding: .25rem .4rem; } th:first-child, td:first-child { min-width: 7rem; } }
 """
 
 

@@ -94,7 +94,8 @@ class Results:
             f1s = [[run.result["scores"][each]["f1"] for run in own] for each, own in runs.items()]
             return sum(sum(own) / len(own) for own in f1s)
 
-        return [self.reference, *sorted(self.baselines, key=f1)[-1:]] if self.methods else []
+        others = sorted((name for name in self.baselines if name != self.reference), key=f1)
+        return [self.reference, *others[-1:]]
 
     def kind(self, method: str) -> str:
         return next(each.kind for each in self.config.methods if each.name == method)
