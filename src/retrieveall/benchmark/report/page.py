@@ -124,7 +124,8 @@ figure { margin: 1.5rem 0; overflow-x: auto; } figcaption { color: var(--soft); 
 figure svg { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 code { background: var(--code); padding: .1rem .3rem; }
 @media (max-width: 40rem) {
-  figure svg { max-width: none; } th, td { padding: .25rem .4rem; } th:first-child, td:first-child { min-width: 7rem; } }
+  figure svg { max-width: none; } th, td { padding: .25rem .4rem; }
+  th:first-child, td:first-child { min-width: 7rem; } }
 """
 
 
