@@ -134,16 +134,22 @@ def test_what_is_said_follows_from_the_files(shipped: Path, tmp_path: Path) -> N
     assert f"RetrieveAll: {own - 50:.1f} F1, {other - own + 50:.1f} below the mean" in after
 
 
-def test_a_difference_that_may_be_chance_is_not_called_one(made_up: Path, tmp_path: Path) -> None:
-    """The same predictions under two names."""
+@pytest.mark.parametrize(("swapped", "said"), [(False, "Not told apart from LS-unLLaMA: +0.0 F1"), (True, "Behind")])
+def test_a_claim_says_no_more_than_the_numbers(made_up: Path, tmp_path: Path, swapped: bool, said: str) -> None:
+    """The predictions of the baseline are those of the reference, or the other way round as well."""
     source = Path(shutil.copytree(made_up, tmp_path / "source"))
     for cell in source.glob("cells/RetrieveAll.4-languages.250.s[12].*"):
         seed = cell.name.split(".s")[1][0]
         (twin,) = source.glob(f"cells/LS-unLLaMA.4-languages.250.s{seed}.*")
+        theirs = (twin / "predictions.jsonl").read_bytes()
         shutil.copyfile(cell / "predictions.jsonl", twin / "predictions.jsonl")
+        if swapped:
+            (cell / "predictions.jsonl").write_bytes(theirs)
     for cell in source.glob("cells/RetrieveAll.*.s3.*"):
         shutil.rmtree(cell)
-    assert "Not told apart from LS-unLLaMA: +0.0 F1" in details([source], "results")
+    text = details([source], "results")
+    assert said in text
+    assert ("The largest difference is in " in text) is swapped
 
 
 def test_several_benchmarks_and_none(made_up: Path, shipped: Path, tmp_path: Path) -> None:

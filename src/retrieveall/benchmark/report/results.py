@@ -91,7 +91,7 @@ class Results:
 
         def f1(method: str) -> float:
             runs = self.main(method)
-            f1s = [[run.result["scores"][each]["f1"] for run in own] for each, own in runs.items()]
+            f1s = [[float(run.result["scores"][each]["f1"]) for run in own] for each, own in runs.items()]
             return sum(sum(own) / len(own) for own in f1s)
 
         others = sorted((name for name in self.baselines if name != self.reference), key=f1)

@@ -147,8 +147,9 @@ def _why(results: Results, name: str) -> str:
     if worse[0] <= 0:
         return ""
     kind = {"boundary": "wrong boundaries", "type": "wrong types", "both": "wrong boundaries and types"}
-    shown = f"{per_cent(own[worse[1]])} of 100 entities against {per_cent(other[worse[1]])}"
-    return f" Most of it is {kind.get(worse[1], f'{worse[1]} entities')}: {shown}."
+    where = kind.get(worse[1], f"{worse[1]} entities")
+    shares = f"{per_cent(own[worse[1]])} of 100 gold entities against {per_cent(other[worse[1]])}"
+    return f" The largest difference is in {where}: {shares}."
 
 
 def _by_language(results: Results) -> str:
