@@ -18,6 +18,8 @@ from test_methods import benchmark_of, run_all
 
 from retrieveall.benchmark import peers
 from retrieveall.benchmark.methods import peer
+from retrieveall.benchmark.report import write_report
+from retrieveall.benchmark.runner import run_benchmark
 from retrieveall.benchmark.worker import load_rows
 from retrieveall.errors import ConfigError, RetrieveAllError
 
@@ -109,6 +111,17 @@ def test_a_program_that_fails_is_one_line(
     method = _method("gliner", environment, encoder_folder)
     with pytest.raises(RetrieveAllError, match=said):
         run_all(benchmark_of(corpus_folder, encoder_folder, method, seeds=[seed]), tmp_path)
+
+
+def test_a_model_that_is_not_at_hand_needs_weights(
+    corpus_folder: Path, encoder_folder: Path, environment: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    spacy, gliner = (_method(kind, environment, encoder_folder) for kind in ("spacy", "gliner"))
+    config = benchmark_of(corpus_folder, encoder_folder, spacy, gliner | {"seeds": [666]})
+    outcome = run_benchmark(config, tmp_path / "out", jobs=0)
+    assert len(outcome.failures) == 1
+    assert "method 1: needs weights" in write_report(tmp_path / "out").with_suffix(".md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", sorted(peers.PEERS))
