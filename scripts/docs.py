@@ -5,8 +5,9 @@
 
 A block in a document begins with ``<!-- generated: COMMAND -->`` and ends with ``<!-- end -->``; the command is one
 of ``python FILE``, ``retrieveall ...``, ``results FILE...`` (the table of reports), ``measured FILE...`` (what
-``recipes.measure`` wrote, side by side), ``means FILE...`` (the same without single sets and languages) and
-``headline FILE`` (one number).
+``recipes.measure`` wrote, side by side), ``means FILE...`` (the same without single sets and languages),
+``headline FILE`` (one number), and ``benchmarks overview DIR`` and ``benchmarks details DIR`` (what ``retrieveall
+benchmark`` left in the folders of DIR).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/cli.md", "docs/lab_book.md", "docs/models.md")
+DOCUMENTS = ("README.md", "docs/benchmark.md", "docs/cli.md", "docs/lab_book.md", "docs/models.md")
 VERBS = (
     "extract", "train", "add-language", "adopt", "remove-language", "index", "evaluate", "benchmark",
     "validate", "convert", "serve", "info", "plan",
@@ -39,8 +40,8 @@ _SINGLE = re.compile(r"^\| (?:running, \w\w/|PAN-X, \w\w,).*\n", re.MULTILINE)
 _SCORE = re.compile(r"\b[01]\.\d+\b")
 
 
-def generate(command: str) -> str:
-    """The text of a block, in Markdown."""
+def generate(command: str, document: str = "README.md") -> str:
+    """The text of a block in a document, in Markdown."""
     program, *arguments = shlex.split(command)
     if program == "results":
         from retrieveall.evaluation import load_reports, render_table
@@ -48,6 +49,8 @@ def generate(command: str) -> str:
         return "\n" + render_table(load_reports([ROOT / name for name in arguments])).strip() + "\n\n"
     if program == "headline":
         return headline(ROOT / arguments[0])
+    if program == "benchmarks":
+        return benchmarks(*arguments, document)
     if program in ("measured", "means"):
         sys.path.insert(0, str(ROOT))  # recipes are beside the package, not in it
         from recipes.measure.tables import compare
@@ -75,6 +78,15 @@ def headline(path: Path) -> str:
     )
 
 
+def benchmarks(kind: str, folder: str, document: str) -> str:
+    """What is said of the results under a folder, with links that work in the document."""
+    from retrieveall.benchmark.report import summary
+
+    prefix = "../" * document.count("/") + folder
+    text = getattr(summary, kind)(summary.find_results(ROOT / folder), prefix)
+    return f"\n{text.strip()}\n\n"
+
+
 def _run(command: list[str]) -> str:
     environment = {
         **os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "TERMINAL_WIDTH": "100", "PYTHONUTF8": "1",
@@ -83,9 +95,12 @@ def _run(command: list[str]) -> str:
     return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
 
 
-def renew(text: str) -> str:
-    """``text`` with every block regenerated."""
-    return _BLOCK.sub(lambda match: match[1] + generate(match[2]) + match[4], text)
+def renew(text: str, document: str = "README.md", only: str = "") -> str:
+    """``text`` with every block regenerated whose command begins with ``only``."""
+    return _BLOCK.sub(
+        lambda match: match[1] + generate(match[2], document) + match[4] if match[2].startswith(only) else match[0],
+        text,
+    )
 
 
 def same(old: str, new: str) -> bool:
@@ -113,7 +128,7 @@ def main() -> None:
     for name in DOCUMENTS:
         path = ROOT / name
         old = path.read_text(encoding="utf-8") if path.exists() else ""
-        new = renew(cli_page() if name == "docs/cli.md" else old)
+        new = renew(cli_page() if name == "docs/cli.md" else old, name)
         if args.write:
             path.write_text(new, encoding="utf-8")
         elif not same(old, new):

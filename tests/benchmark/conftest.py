@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up import write_made_up
 
 from retrieveall.data import write_conll
 from retrieveall.types import Sentence
@@ -57,3 +58,9 @@ def encoder_folder(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of results that were made up, see ``made_up.py``."""
+    return write_made_up(tmp_path_factory.mktemp("made-up"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
 from pathlib import Path
 
@@ -59,6 +60,19 @@ def test_a_result_says_where_it_comes_from_and_holds_no_text(
         assert result["cost"]["peak_memory_mb"] > 0
     kept = "".join(path.read_text(encoding="utf-8") for path in smoke[0].glob("cells/*/predictions.jsonl"))
     assert "Anna" not in kept
+
+
+def test_no_text_of_the_corpus_is_published(smoke: tuple[Path, list[str]], corpus_folder: Path, tmp_path: Path) -> None:
+    status, output = _run(smoke[0], "--ship", tmp_path / "shipped")
+    assert status == 0, output
+    files = [path for path in (tmp_path / "shipped").rglob("*") if path.is_file()]
+    kept = [lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes() for path in files]
+    lines = [
+        line.split("\t") for path in corpus_folder.glob("*/*.tsv") for line in path.read_text("utf-8").splitlines()
+    ]
+    mentions = {word.encode() for word, *tag in lines if tag and tag[0] != "O" and len(word) > 4}
+    assert mentions
+    assert not {word for word in mentions if any(word in data for data in kept)}
 
 
 def test_a_finished_cell_is_not_run_again(smoke: tuple[Path, list[str]]) -> None:

@@ -18,7 +18,7 @@ from retrieveall.errors import RetrieveAllError
 __all__ = ["PEERS", "PROGRAMS", "clean_environment", "install", "python_of"]
 
 PROGRAMS = Path(__file__).parent / "peer_programs"
-PEERS = {"spacy": ("spacy==3.8.18",)}
+PEERS = {"gliner": ("gliner[training]==0.2.29", "torch==2.13.0"), "spacy": ("spacy==3.8.18",)}
 """What is installed into the venv of each."""
 
 
@@ -28,8 +28,10 @@ def python_of(environment: Path) -> Path:
 
 
 def clean_environment() -> dict[str, str]:
-    """Without this project's path, which would make the other Python load our packages."""
-    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    """Without this project's path, which would make the other Python load our packages; no reports to the hub."""
+    own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    # GLiNER shuffles labels that it takes from a set, whose order depends on the hashes of strings.
+    return own | {"HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def install(name: str, folder: Path) -> Path:

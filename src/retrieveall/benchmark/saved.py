@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,15 @@ def read_saved(path: Path, *keys: str) -> dict[str, Any]:
 
 
 def read_saved_lines(path: Path, *keys: str) -> Iterator[dict[str, Any]]:
-    """The objects in the lines of a file, which have ``keys``.
+    """The objects in the lines of a file, which have ``keys``; one whose name ends with ``.xz`` is packed.
 
     Raises:
         DataError: as ``read_saved``; names the line.
     """
     try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
+        data = path.read_bytes()
+        lines = (lzma.decompress(data) if path.suffix == ".xz" else data).splitlines()
+    except (OSError, lzma.LZMAError) as error:
         raise _damaged(path, str(path), error) from None
     for number, line in enumerate(lines, 1):
         try:
@@ -54,7 +56,7 @@ def _object(data: bytes, keys: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _damaged(path: Path, where: str, error: OSError | ValueError) -> DataError:
+def _damaged(path: Path, where: str, error: OSError | ValueError | lzma.LZMAError) -> DataError:
     what = error.strerror if isinstance(error, OSError) else str(error)
     return DataError(
         f"{where}: expected what a benchmark saved, but {what}; copy it again, or delete {path.parent} and repeat "

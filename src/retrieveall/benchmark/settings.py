@@ -17,8 +17,10 @@ __all__ = [
     "BenchmarkConfig",
     "CrfMethod",
     "DataSettings",
+    "GlinerMethod",
     "Levels",
     "Method",
+    "PeerMethod",
     "PromptNerMethod",
     "RetrieveAllMethod",
     "SpacyMethod",
@@ -218,14 +220,20 @@ class CrfMethod(_Method):
         return False
 
 
-class SpacyMethod(_Method):
-    """spaCy's entity recogniser, trained from scratch for each language on the words of this project.
+class PeerMethod(_Method):
+    """Another library in an environment of its own, made by ``python -m retrieveall.benchmark.peers``."""
 
-    ``environment``: a venv made by ``python -m retrieveall.benchmark.peers``.
-    """
+    environment: Path
+
+    def options(self) -> dict[str, Any]:
+        """What its program is told beside the sentences."""
+        return self.model_dump(mode="json", exclude={*_Method.model_fields, "kind", "environment"})
+
+
+class SpacyMethod(PeerMethod):
+    """spaCy's entity recogniser, trained from scratch for each language on the words of this project."""
 
     kind: Literal["spacy"]
-    environment: Path
     epochs: int = Field(default=20, ge=1)
 
     @property
@@ -233,8 +241,39 @@ class SpacyMethod(_Method):
         return False
 
 
+class GlinerMethod(PeerMethod):
+    """GLiNER, tuned on all languages together, with the training settings of its own ``config_finetune.yaml``.
+
+    ``backbone`` is a GLiNER model. With ``start: encoder`` it is an encoder, under which GLiNER's layers are new.
+    ``names`` are the words that the model reads for the labels, such as ``{PER: person}``.
+    """
+
+    kind: Literal["gliner"]
+    backbone: str | None = "urchade/gliner_multi-v2.1"
+    start: Literal["gliner", "encoder"] = "gliner"
+    names: dict[str, str] = Field(default_factory=dict)
+    epochs: int = Field(default=5, ge=1)
+    batch_size: int = Field(default=8, ge=1)
+    learning_rate: float = Field(default=1e-5, gt=0, description="of the encoder")
+    others_learning_rate: float = Field(default=5e-5, gt=0, description="of the layers over it")
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: float = Field(default=0.1, ge=0, le=1, description="share of the steps")
+    max_width: int = Field(default=12, ge=1, description="words of the longest mention; start: encoder only")
+    threshold: float = Field(default=0.5, ge=0, le=1)
+
+    @property
+    def joint(self) -> bool:
+        return True
+
+
 Method: TypeAlias = Annotated[
-    RetrieveAllMethod | TokenClassificationMethod | UnmaskedLmMethod | PromptNerMethod | CrfMethod | SpacyMethod,
+    RetrieveAllMethod
+    | TokenClassificationMethod
+    | UnmaskedLmMethod
+    | PromptNerMethod
+    | CrfMethod
+    | SpacyMethod
+    | GlinerMethod,
     Field(discriminator="kind"),
 ]
 

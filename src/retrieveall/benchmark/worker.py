@@ -31,9 +31,10 @@ from retrieveall.evaluation import Provenance, peak_memory, widen
 from retrieveall.evaluation.evaluator import _TOKEN as TOKEN
 from retrieveall.storage import write_atomic
 
-__all__ = ["RESULT", "dump_rows", "load_cell", "load_rows", "run_cell", "save_cell"]
+__all__ = ["PACKED", "RESULT", "dump_rows", "load_cell", "load_rows", "run_cell", "save_cell"]
 
 CELL, RESULT, PREDICTIONS, FAILED = "cell.json", "result.json", "predictions.jsonl", "failed.txt"
+PACKED = "predictions.jsonl.xz"  # in results that are published
 _TRAINED = "trained.json"
 _BATCH = 256
 _ROW = tuple(field.name for field in fields(Row))
@@ -138,10 +139,15 @@ def _train(runner: Runner, folder: Path) -> dict[str, Any]:
         return read_saved(done)
     with stopwatch(folder / "seconds.json") as spent:
         runner.fit()
-    cost = spent | {"peak_memory_mb": peak_memory()}
+    cost = spent | {"peak_memory_mb": _largest(peak_memory(), runner.memory_mb)}
     write_atomic(done, json.dumps(cost).encode())
     shutil.rmtree(folder / "run", ignore_errors=True)
     return cost
+
+
+def processor_seconds() -> float:
+    """Of this process, and of those that it started and that have ended: peers run in processes of their own."""
+    return sum(os.times()[:4])
 
 
 @contextmanager
@@ -154,12 +160,12 @@ def stopwatch(path: Path, every: float = 5.0) -> Iterator[dict[str, float]]:
         before = json.loads(path.read_bytes())
     except (OSError, ValueError):
         before = {"seconds": 0.0, "processor_seconds": 0.0}
-    wall, busy = time.perf_counter(), time.process_time()
+    wall, busy = time.perf_counter(), processor_seconds()
     spent: dict[str, float] = {}
 
     def write() -> None:
         spent["seconds"] = before["seconds"] + time.perf_counter() - wall
-        spent["processor_seconds"] = before["processor_seconds"] + time.process_time() - busy
+        spent["processor_seconds"] = before["processor_seconds"] + processor_seconds() - busy
         write_atomic(path, json.dumps(spent).encode())
 
     stop = threading.Event()
@@ -233,9 +239,10 @@ def dump_rows(rows: Mapping[str, Sequence[Row]]) -> bytes:
 
 
 def load_rows(folder: Path) -> dict[str, list[Row]]:
-    """The predictions of a finished cell by language."""
+    """The predictions of a finished cell by language; empty where they were not published with it."""
     rows: dict[str, list[Row]] = {}
-    for values in read_saved_lines(folder / PREDICTIONS, "language", *_ROW):
+    path = next((folder / name for name in (PREDICTIONS, PACKED) if (folder / name).is_file()), None)
+    for values in () if path is None else read_saved_lines(path, "language", *_ROW):
         rows.setdefault(values.pop("language"), []).append(
             Row(
                 gold=tuple((s, e, label) for s, e, label in values["gold"]),

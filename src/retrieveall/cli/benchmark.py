@@ -47,6 +47,15 @@ def benchmark(
             help="Override a setting, such as backbone=DIR, data.train=100 or methods.0.k=5; repeatable.",
         ),
     ] = None,
+    ship: Annotated[
+        Path | None,
+        typer.Option(
+            "--ship",
+            metavar="DIR",
+            file_okay=False,
+            help="With a folder of results: copy them to DIR, without texts and directories of this machine.",
+        ),
+    ] = None,
 ) -> None:
     """Train and test methods on the same data, and report how they compare.
 
@@ -57,9 +66,13 @@ def benchmark(
     """
     if target.is_dir():
         if out is not None or change:
-            raise typer.BadParameter("a folder of results takes no other options", param_hint="CONFIG|DIR")
-        _report(target)
+            raise typer.BadParameter("a folder of results takes no option but --ship", param_hint="CONFIG|DIR")
+        if ship is not None:
+            _ship(target, ship)
+        _report(ship or target)
         return
+    if ship is not None:
+        raise typer.BadParameter("expected a folder of results in place of a configuration", param_hint="--ship")
     from retrieveall.benchmark import load_benchmark
     from retrieveall.benchmark.runner import run_benchmark
 
@@ -78,6 +91,15 @@ def _report(folder: Path) -> None:
     from retrieveall.benchmark.report import write_report
 
     typer.echo(f"report: {write_report(folder)}")
+
+
+def _ship(source: Path, target: Path) -> None:
+    from retrieveall.benchmark.ship import ship
+
+    done = ship(source, target)
+    typer.echo(f"{done.cells} cells, {done.size / 1e6:.2f} MB: {target}")
+    if done.left_out:
+        note(f"predictions left out: {done.left_out / 1e6:.1f} MB compressed")
 
 
 def _changes(change: list[str] | None) -> dict[str, Any]:

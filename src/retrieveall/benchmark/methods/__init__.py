@@ -14,6 +14,7 @@ _RUNNERS = {
     "unmasked_lm": "classifier:ClassifierRunner",
     "promptner": "promptner:PromptNerRunner",
     "crf": "crf:CrfRunner",
+    "gliner": "peer:PeerRunner",
     "spacy": "peer:PeerRunner",
 }
 

@@ -5,93 +5,121 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from retrieveall.benchmark.methods.base import Found, Job, folder_bytes, to_entities
 from retrieveall.benchmark.peers import PROGRAMS, clean_environment, python_of
+from retrieveall.benchmark.settings import PeerMethod
 from retrieveall.data import segment, to_word_spans
 from retrieveall.errors import ConfigError, RetrieveAllError
 from retrieveall.types import Entity, Word
 
 __all__ = ["PeerRunner"]
 
-_PROGRAM = "spacy_ner.py"
-
 
 class PeerRunner:
-    """spaCy, a model for each language; it gets the words of this project, so that all methods tag the same ones."""
+    """Another library; it gets the words of this project, so that all methods tag the same ones."""
 
     def __init__(self, job: Job) -> None:
-        self._job = job
-        self._python = python_of(job.method.environment)
+        self._job, self._method = job, job.method
+        assert isinstance(self._method, PeerMethod)
+        self._python = python_of(self._method.environment)
         if not self._python.exists():
-            folder = job.method.environment
+            folder = self._method.environment
             raise ConfigError(
                 f"{job.method.name}: expected an environment at {folder}, found none; "
                 f"run: python -m retrieveall.benchmark.peers {folder.parent} --only {job.method.kind}"
             )
-        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._model = job.folder / "model"
+        self._process: subprocess.Popen[str] | None = None
         self.memory_mb = 0.0
         """Peak memory of the other process."""
 
     def fit(self) -> None:
-        for language, corpus in self._job.corpora.items():
-            lines = [
-                json.dumps(_given(segment(each.text), each.entities)) for each in corpus.train if each.text.strip()
-            ]
-            source = self._job.folder / f"{language}.jsonl"
-            source.write_text("\n".join(lines), encoding="utf-8")
-            settings = (str(self._job.method.epochs), str(self._job.seed))
-            self._call("train", str(source), str(self._job.folder / language), *settings)
-            source.unlink()
+        source = self._job.folder / "sentences.jsonl"
+        with source.open("w", encoding="utf-8") as file:
+            for corpus in self._job.corpora.values():
+                for each in corpus.train:
+                    if words := segment(each.text):
+                        file.write(json.dumps(_given(words, each.entities)) + "\n")
+        done = subprocess.run(
+            self._command("train", str(source)), capture_output=True, text=True, env=clean_environment()
+        )
+        if done.returncode:
+            raise self._failed("training", done.stderr)
+        self._read(done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "")
+        source.unlink()
 
     def open(self) -> None:
-        for language in self._job.corpora:
-            self._processes[language] = subprocess.Popen(
-                self._command("predict", str(self._job.folder / language)),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                env=clean_environment(),
-            )
+        # Its messages go to the log of the cell, which an unread pipe would block.
+        self._process = subprocess.Popen(
+            self._command("predict"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=clean_environment(),
+        )
 
     def predict(self, language: str, texts: Sequence[str]) -> list[Found]:
         sentences = [segment(text) for text in texts]
-        process = self._processes[language]
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps([_given(words) for words in sentences]) + "\n")
-        process.stdin.flush()
-        answer = process.stdout.readline()
-        if not answer:
-            raise RetrieveAllError(f"{self._job.method.name}: expected an answer, the other process ended")
-        found: dict[str, Any] = json.loads(answer)
-        self.memory_mb = max(self.memory_mb, found["memory_mb"])
+        found = self._read(self._ask(json.dumps([_given(words) for words in sentences])))
         return [
-            Found(to_entities(text, words, [(first, last, label) for first, last, label in spans]))
+            Found(
+                to_entities(
+                    text,
+                    words,
+                    [(first, last, label) for first, last, label, *_ in spans],
+                    [probability for *_, probability in spans] if any(len(span) == 4 for span in spans) else (),
+                )
+            )
             for text, words, spans in zip(texts, sentences, found["spans"], strict=True)
         ]
 
     def close(self) -> None:
-        """End the other processes."""
-        for process in self._processes.values():
-            assert process.stdin is not None
-            process.stdin.close()
-            process.wait()
+        """End the other process."""
+        if self._process is not None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._process.wait()
 
     def trained_bytes(self) -> int:
-        return sum(folder_bytes(self._job.folder / language) for language in self._job.corpora)
+        return folder_bytes(self._model)
 
-    def _command(self, *arguments: str) -> list[str]:
-        return [str(self._python), str(Path(PROGRAMS / _PROGRAM)), *arguments]
+    def _command(self, verb: str, *arguments: str) -> list[str]:
+        job = self._job
+        backbone = None if job.backbone is None else job.backbone.path
+        options = {**self._method.options(), "seed": job.seed, "labels": job.label_names, "backbone": backbone}
+        program = str(PROGRAMS / f"{self._method.kind}_ner.py")
+        return [str(self._python), program, verb, *arguments, str(self._model), json.dumps(options)]
 
-    def _call(self, *arguments: str) -> None:
-        done = subprocess.run(self._command(*arguments), capture_output=True, text=True, env=clean_environment())
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise RetrieveAllError(f"{self._job.method.name}: training failed: {last[:300]}")
+    def _ask(self, line: str) -> str:
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+        except OSError:
+            return ""
+        return process.stdout.readline()
+
+    def _read(self, answer: str) -> dict[str, Any]:
+        """An answer of the program, whose peak memory is remembered."""
+        try:
+            found: dict[str, Any] = json.loads(answer)
+            self.memory_mb = max(self.memory_mb, found["memory_mb"])
+        except (ValueError, KeyError, TypeError):
+            said = answer.strip()[:200] or "none; its process ended"
+            raise RetrieveAllError(
+                f"{self._method.name}: expected an answer of the other process, got {said}"
+            ) from None
+        return found
+
+    def _failed(self, what: str, messages: str) -> RetrieveAllError:
+        last = (messages.strip().splitlines() or ["no message"])[-1]
+        return RetrieveAllError(f"{self._method.name}: {what} failed: {last[:300]}")
 
 
 def _given(words: Sequence[Word], entities: Sequence[Entity] = ()) -> dict[str, Any]:

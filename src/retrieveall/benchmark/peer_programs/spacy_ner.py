@@ -1,11 +1,6 @@
-"""spaCy's entity recogniser, trained from scratch on given words.
+"""spaCy's entity recogniser, trained from scratch on given words; called as ``peer_programs`` says.
 
-    python spacy_ner.py train SENTENCES MODEL EPOCHS SEED
-    python spacy_ner.py predict MODEL
-
-A sentence is ``{"words": [...], "spaces": [...], "spans": [[first word, last + 1, label], ...]}``. ``train`` reads a
-JSON line each. ``predict`` reads lines that each hold a JSON list of sentences, and answers each with a line of
-``{"spans": [[...], ...], "memory_mb": ...}``. Standard library and spaCy only.
+Standard library and spaCy only.
 """
 
 from __future__ import annotations
@@ -28,8 +23,9 @@ def peak_memory() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
 
 
-def train(sentences: str, target: str, epochs: str, seed: str) -> None:
-    fix_random_seed(int(seed))
+def train(sentences: str, target: str, options: str) -> None:
+    settings = json.loads(options)
+    fix_random_seed(settings["seed"])
     pipeline = spacy.blank("xx")
     pipeline.add_pipe("ner")
     examples = []
@@ -40,19 +36,20 @@ def train(sentences: str, target: str, epochs: str, seed: str) -> None:
         gold.set_ents([spacy.tokens.Span(gold, first, last, label) for first, last, label in sentence["spans"]])
         examples.append(Example(given, gold))
     optimizer = pipeline.initialize(lambda: examples)
-    choose = random.Random(int(seed))
-    for _ in range(int(epochs)):
+    choose = random.Random(settings["seed"])
+    for _ in range(settings["epochs"]):
         choose.shuffle(examples)
         for batch in minibatch(examples, size=32):
             pipeline.update(batch, sgd=optimizer, drop=0.2)
     pipeline.to_disk(target)
+    print(json.dumps({"memory_mb": peak_memory()}))
 
 
 def document(vocab: Any, sentence: dict[str, Any]) -> Any:
     return Doc(vocab, words=sentence["words"], spaces=sentence["spaces"])
 
 
-def predict(folder: str) -> None:
+def predict(folder: str, options: str) -> None:
     pipeline = spacy.load(folder)
     recogniser = pipeline.get_pipe("ner")
     for line in sys.stdin:

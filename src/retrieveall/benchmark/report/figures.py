@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from retrieveall.benchmark.errors import confusion, reliability
@@ -27,7 +29,7 @@ def draw_all(results: Results) -> dict[str, tuple[str, str]]:
     plt = _pyplot()
     drawn = {}
     for name, (title, draw) in _FIGURES.items():
-        figure = draw(plt, results)
+        figure = draw(plt, results) if results.has_predictions or name not in _OF_PREDICTIONS else None
         if figure is not None:
             drawn[name] = title, _svg(figure)
             plt.close(figure)
@@ -66,7 +68,8 @@ def _svg(figure: Any) -> str:
 
 
 def _style(number: int) -> dict[str, Any]:
-    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKS[number % len(MARKS)]}
+    """Colour and mark of a line; where colours come a second time, their marks are others."""
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKS[(number + number // len(COLOURS)) % len(MARKS)]}
 
 
 def _log_scale(axes: Any) -> None:
@@ -88,28 +91,38 @@ def _legend(axes: Any, columns: int = 1) -> None:
 
 
 def _f1_by_language(plt: Any, results: Results) -> Any:
-    methods, languages = results.methods, [*results.languages, "mean"]
-    if not methods:
-        return None
-    width = 0.85 / len(methods)
-    figure, axes = plt.subplots(figsize=(min(14.0, max(6.0, 0.2 * len(languages) * (len(methods) + 1))), 3.6))
-    for number, method in enumerate(methods):
-        groups = [f1_values(results, method, language) for language in results.languages]
-        values = [100 * sum(own) / len(own) if own else 0.0 for own in groups]
-        lows = [value - 100 * min(own) if own else 0.0 for value, own in zip(values, groups, strict=True)]
-        highs = [100 * max(own) - value if own else 0.0 for value, own in zip(values, groups, strict=True)]
+    """A line of dots for each method: methods may be many, and their names long."""
+    methods = results.methods
+    figure, axes = plt.subplots(figsize=(7.5, 0.9 + 0.34 * len(methods)))
+    for row, method in enumerate(methods):
+        for number, language in enumerate(results.languages):
+            own = [100 * value for value in f1_values(results, method, language)]
+            if own:
+                height = row + 0.5 * ((number + 0.5) / len(results.languages) - 0.5)
+                axes.plot([min(own), max(own)], [height, height], color="#bbbbbb", linewidth=1.5, zorder=1)
+                axes.plot([sum(own) / len(own)], [height], linestyle="none", markersize=6, **_style(number))
         whole = mean_f1(results, method) if is_complete(results, method) else None
-        values.append(100 * (whole or 0.0))
-        places = [place + (number - (len(methods) - 1) / 2) * width for place in range(len(languages))]
-        hatch = "///" if number >= len(COLOURS) else None  # where colours come a second time
-        axes.bar(places, values, width * 0.92, label=method, color=COLOURS[number % len(COLOURS)], hatch=hatch)
-        if any(len(own) > 1 for own in groups):
-            axes.errorbar(places[:-1], values[:-1], yerr=[lows, highs], fmt="none", ecolor="#333333", elinewidth=1)
-    axes.set_xticks(range(len(languages)), languages)
-    axes.set_ylabel("F1, %")
-    axes.grid(visible=False, axis="x")
-    _legend(axes)
+        if whole is not None:
+            axes.plot([100 * whole] * 2, [row - 0.38, row + 0.38], color="#222222", linewidth=2.5)
+    _label_rows(axes, methods)
+    axes.set_xlabel("F1, %; upright lines: mean over languages")
+    _legend_of_languages(plt, axes, results)
     return figure
+
+
+def _label_rows(axes: Any, names: Sequence[str]) -> None:
+    """Names from the top down, with a line between each two."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    for row in range(1, len(names)):
+        axes.axhline(row - 0.5, color="#e4e4e4", linewidth=0.8, zorder=0)
+
+
+def _legend_of_languages(plt: Any, axes: Any, results: Results) -> None:
+    marks = [plt.Line2D([], [], linestyle="none", **_style(number)) for number in range(len(results.languages))]
+    axes.legend(marks, results.languages, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
 
 
 def _f1_by_size(plt: Any, results: Results) -> Any:
@@ -144,7 +157,7 @@ def _growth(plt: Any, results: Results) -> Any:
             size = f"{results.main_size(language):,}"
             own = {key[0]: 100 * value for key, value in points[language].items() if key[1] == size}
             axes.plot(list(own), list(own.values()), label=language, **_style(number))
-        axes.set_title(method, fontsize=10)
+        axes.set_title(_wrapped(method, 45), fontsize=10)
         axes.set_xlabel("languages trained together")
         axes.xaxis.get_major_locator().set_params(integer=True)
     all_axes[0][0].set_ylabel("F1, %")
@@ -178,13 +191,7 @@ def _routing(plt: Any, results: Results) -> Any:
             tables[method] = table
     if not tables:
         return None
-    columns = min(3, len(tables))
-    lines = -(-len(tables) // columns)
-    size = (4.4 * columns, 4.4 * lines)
-    figure, all_axes = plt.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained")
-    places = [axes for line in all_axes for axes in line]
-    for axes in places[len(tables) :]:
-        axes.set_axis_off()
+    figure, places = _panels(plt, len(tables), columns=3, size=4.4)
     for axes, (method, table) in zip(places, tables.items(), strict=False):
         names = list(results.languages)
         if any("none" in own for own in table.values()):
@@ -201,9 +208,9 @@ def _routing(plt: Any, results: Results) -> Any:
         axes.set_xticks(range(len(names)), names)
         axes.set_yticks(range(len(results.languages)), results.languages)
         axes.set_xlabel("adapter with the largest weight")
-        axes.set_title(method, fontsize=10)
+        axes.set_title(_wrapped(method, 45), fontsize=10)
         axes.grid(visible=False)
-    all_axes[0][0].set_ylabel("language of the sentence")
+    places[0].set_ylabel("language of the sentence")
     return figure
 
 
@@ -216,23 +223,40 @@ def _reliability(plt: Any, results: Results) -> Any:
             found[method] = bins
     if not found:
         return None
-    figure, axes = plt.subplots(figsize=(4.6, 4))
-    axes.plot([0, 100], [0, 100], color="#999999", linewidth=1, linestyle="--")
-    for number, (method, bins) in enumerate(found.items()):
-        places = [100 * each.probability for each in bins]
-        axes.plot(places, [100 * each.correct for each in bins], label=method, **_style(number))
-    axes.set_xlabel("probability of a predicted entity, %")
-    axes.set_ylabel("correct, %")
-    axes.set_aspect("equal")
-    _legend(axes)
+    figure, places = _panels(plt, len(found), columns=4, size=2.3)
+    for axes, (method, bins) in zip(places, found.items(), strict=False):
+        axes.plot([0, 100], [0, 100], color="#999999", linewidth=1, linestyle="--")
+        probable = [100 * each.probability for each in bins]
+        axes.plot(probable, [100 * each.correct for each in bins], markersize=4, **_style(0))
+        axes.set(xlim=(0, 100), ylim=(0, 105), xticks=(0, 50, 100), yticks=(0, 50, 100))
+        axes.set_title(_wrapped(method, 24), fontsize=9)
+    figure.supxlabel("probability of a predicted entity, %", fontsize=10)
+    figure.supylabel("correct, %", fontsize=10)
     return figure
 
 
+def _panels(plt: Any, number: int, columns: int, size: float) -> tuple[Any, list[Any]]:
+    """A figure with a square panel of so many inches for each of ``number``."""
+    columns = min(columns, number)
+    lines = -(-number // columns)
+    figsize = (max(size * columns, 3.2), (size + 0.3) * lines + 0.3)
+    figure, grid = plt.subplots(lines, columns, figsize=figsize, squeeze=False, layout="constrained")
+    places = [axes for line in grid for axes in line]
+    for axes in places[number:]:
+        axes.set_axis_off()
+    return figure, places
+
+
+def _wrapped(name: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(name, width))
+
+
 _FIGURES = {
-    "f1": ("F1 by language and method; lines from the lowest to the highest seed", _f1_by_language),
+    "f1": ("F1 by method and language; grey lines from the lowest to the highest seed", _f1_by_language),
     "sizes": ("F1 against the number of training sentences", _f1_by_size),
     "growth": ("F1 of each language as others join", _growth),
     "cost": ("Cost against F1", _cost_against_f1),
     "routing": ("Routing: sentences of each language by adapter, %", _routing),
     "reliability": ("Reliability of the probabilities", _reliability),
 }
+_OF_PREDICTIONS = ("routing", "reliability")

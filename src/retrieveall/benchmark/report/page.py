@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping
 from pathlib import Path
 
-from retrieveall.benchmark.report import tables
+from retrieveall.benchmark.report import summary, tables
 from retrieveall.benchmark.report.figures import draw_all
 from retrieveall.benchmark.report.results import Results
 from retrieveall.errors import DataError
@@ -14,6 +14,10 @@ from retrieveall.storage import write_atomic
 
 __all__ = ["write_report"]
 
+_WITHOUT = (
+    "These results were published without their predictions, which are large: significance, errors, routing and "
+    "reliability are not shown."
+)
 MARKDOWN, HTML, FIGURES = "report.md", "report.html", "figures"
 
 
@@ -42,7 +46,7 @@ def write_report(out: Path) -> Path:
 
 def render_markdown(results: Results, figures: Mapping[str, tuple[str, str]]) -> str:
     """The whole report; figures as links to files beside it."""
-    config, first = results.config, results.methods[0]
+    config, first = results.config, results.reference
     seeds = sorted({run.seed for run in results.runs})
     sizes = sorted({results.main_size(language) for language in results.languages})
     size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
@@ -52,10 +56,13 @@ def render_markdown(results: Results, figures: Mapping[str, tuple[str, str]]) ->
         f"{', '.join(map(str, seeds))}. "
         "F1 is entity-level micro F1 in per cent, as seqeval counts it in its default mode: mean ± standard deviation "
         "over seeds, then the mean over languages.",
+        summary.claims(results),
         "## F1 by language",
         tables.f1_by_language(results),
         f"Difference, interval and p: paired bootstrap over test sentences against *{first}* (2,000 resamples, "
-        "two-sided).",
+        "two-sided)."
+        if results.has_predictions
+        else _WITHOUT,
         _figure(figures, "f1"),
         "## More scores",
         tables.more_scores(results),
@@ -72,20 +79,23 @@ def render_markdown(results: Results, figures: Mapping[str, tuple[str, str]]) ->
             '"1 together" is a language alone: a lower figure to its right is interference, a higher one transfer.',
             _figure(figures, "growth"),
         ]
+    if results.has_predictions:
+        parts += ["## Errors", "Of 100 gold entities.", tables.errors(results), tables.seen(results)]
+        parts += [f"By language, {' and '.join(results.compared_in_detail)}:", tables.errors_by_language(results)]
     parts += [
-        "## Errors",
-        "Of 100 gold entities.",
-        tables.errors(results),
-        tables.seen(results),
         "## Cost",
-        "Training and prediction of all languages with one seed.",
+        "Training and prediction of all languages with one seed. Methods that differ at inference only share a trained "
+        "model, and each of them shows its cost.",
         tables.costs(results),
         _figure(figures, "cost"),
-        "## Routing and probabilities",
-        tables.routing(results),
-        _figure(figures, "routing"),
-        _figure(figures, "reliability"),
     ]
+    if results.has_predictions:
+        parts += [
+            "## Routing and probabilities",
+            tables.routing(results),
+            _figure(figures, "routing"),
+            _figure(figures, "reliability"),
+        ]
     absent = tables.missing(results)
     if absent:
         parts += ["## Not run", absent]
@@ -98,15 +108,24 @@ def _figure(figures: Mapping[str, tuple[str, str]], name: str) -> str:
 
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a;
-       background: #fff; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
+:root { color-scheme: light dark; --text: #1a1a1a; --page: #fff; --soft: #555; --line: #ddd; --code: #f3f3f3; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e4e4e4; --page: #16181b; --soft: #a5a5a5; --line: #3a3d42; --code: #26292e; } }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: var(--text);
+       background: var(--page); overflow-wrap: anywhere; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
 .table { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
-th { border-bottom: 2px solid #999; text-align: left; }
-figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; } figcaption { color: #555; }
-code { background: #f3f3f3; padding: .1rem .3rem; }
+table { border-collapse: separate; border-spacing: 0; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { border-bottom: 2px solid var(--soft); text-align: left; }
+th:first-child, td:first-child { position: sticky; left: 0; background: var(--page); min-width: 15rem;
+       white-space: normal; }
+figure { margin: 1.5rem 0; overflow-x: auto; } figcaption { color: var(--soft); }
+figure svg { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
+code { background: var(--code); padding: .1rem .3rem; }
+@media (max-width: 40rem) {
+  figure svg { max-width: none; } th, td { padding: .25rem .4rem; }
+  th:first-child, td:first-child { min-width: 7rem; } }
 """
 
 

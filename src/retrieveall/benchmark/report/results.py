@@ -20,7 +20,7 @@ __all__ = ["Results", "Run"]
 
 @dataclass(frozen=True)
 class Run:
-    """A finished cell: its result, and its predictions by language."""
+    """A finished cell: its result, and its predictions by language; none where they were not published."""
 
     method: str
     languages: tuple[str, ...]
@@ -72,12 +72,50 @@ class Results:
         return [method.name for method in self.config.methods if method.name in have]
 
     @property
+    def reference(self) -> str:
+        """The method that the others are compared with: the first of the project's own, or the first."""
+        return next((name for name in self.methods if self.kind(name) == "retrieveall"), self.methods[0])
+
+    @property
+    def baselines(self) -> list[str]:
+        """Methods of other kinds than the project's own, with a result in every language."""
+        return [
+            name
+            for name in self.methods
+            if self.kind(name) != "retrieveall" and len(self.main(name)) == len(self.languages)
+        ]
+
+    @property
+    def compared_in_detail(self) -> list[str]:
+        """The reference and the baseline with the highest mean F1, if there is one."""
+
+        def f1(method: str) -> float:
+            runs = self.main(method)
+            f1s = [[float(run.result["scores"][each]["f1"]) for run in own] for each, own in runs.items()]
+            return sum(sum(own) / len(own) for own in f1s)
+
+        others = sorted((name for name in self.baselines if name != self.reference), key=f1)
+        return [self.reference, *others[-1:]]
+
+    def kind(self, method: str) -> str:
+        return next(each.kind for each in self.config.methods if each.name == method)
+
+    def of(self, method: str) -> list[Run]:
+        """All runs of a method."""
+        return [run for run in self.runs if run.method == method]
+
+    @property
     def languages(self) -> tuple[str, ...]:
         return self.config.data.languages
 
+    @property
+    def has_predictions(self) -> bool:
+        """Whether all runs have their predictions, from which errors, significance and reliability are computed."""
+        return all(run.rows for run in self.runs)
+
     def main(self, method: str) -> dict[str, list[Run]]:
         """The runs of a method with the data of ``data.train`` and all its languages together, by language."""
-        own = [run for run in self.runs if run.method == method]
+        own = self.of(method)
         found: dict[str, list[Run]] = {}
         for language in self.languages:
             having = [run for run in own if language in run.languages]

@@ -24,15 +24,21 @@ from retrieveall.benchmark.scores import Comparison, Row, compare, count
 from retrieveall.evaluation.report import markdown_table, per_cent
 
 __all__ = [
+    "amount",
+    "compared",
     "comparisons",
     "cost_of",
     "costs",
+    "error_shares",
     "errors",
+    "errors_by_language",
     "f1_by_language",
+    "f1_values",
     "growth",
     "growth_points",
     "is_complete",
     "label_scores",
+    "mean_and_number",
     "mean_f1",
     "missing",
     "more_scores",
@@ -76,12 +82,14 @@ def is_complete(results: Results, method: str) -> bool:
 
 
 def comparisons(results: Results) -> dict[str, Comparison]:
-    """Each method against the first one, on the languages and seeds that both have; see ``scores.compare``."""
-    if not results.methods:
+    """Each method against the reference, on the languages and seeds that both have; see ``scores.compare``."""
+    if not results.methods or not results.has_predictions:
         return {}
-    first = results.main(results.methods[0])
+    first = results.main(results.reference)
     found = {}
-    for method in results.methods[1:]:
+    for method in results.methods:
+        if method == results.reference:
+            continue
         own = results.main(method)
         shared = [language for language in own if language in first]
         if shared:
@@ -95,21 +103,26 @@ def comparisons(results: Results) -> dict[str, Comparison]:
 
 
 def f1_by_language(results: Results) -> str:
-    """F1 of each method and language, and how it compares with the first method."""
+    """F1 of each method and language, and how it compares with the reference."""
     against = comparisons(results)
-    header = ["method", *results.languages, "mean", "difference", "95% interval", "p"]
+    header = ["method", "mean", "difference", "95% interval", "p", *results.languages]
     rows = []
     for method in results.methods:
         cells = [spread(f1_values(results, method, language)) for language in results.languages]
-        number = len(results.main(method))
-        partly = "" if number == len(results.languages) else f" (of {number})"
-        whole = per_cent(mean_f1(results, method)) + partly
-        rows.append([method, *cells, whole, *_compared(against.get(method))])
-    rows += [[name, *[""] * len(results.languages), "", "", "", ""] for name in unfinished(results)]
+        rows.append([method, mean_and_number(results, method), *compared(against.get(method)), *cells])
+    rows += [[name, *[""] * (len(header) - 1)] for name in unfinished(results)]
     return markdown_table(header, rows)
 
 
-def _compared(found: Comparison | None) -> list[str]:
+def mean_and_number(results: Results, method: str) -> str:
+    """The mean, with the number of languages where some have no result."""
+    number = len(results.main(method))
+    partly = "" if number == len(results.languages) else f" (of {number})"
+    return per_cent(mean_f1(results, method)) + partly
+
+
+def compared(found: Comparison | None) -> list[str]:
+    """Difference, interval and p of a comparison, as cells of a table."""
     if found is None:
         return ["", "", ""]
     low, high = (f"{100 * bound:+.1f}" for bound in (found.low, found.high))
@@ -186,14 +199,33 @@ def _rows(results: Results, method: str) -> list[Row]:
 
 def errors(results: Results) -> str:
     """Kinds of error as shares of the gold entities."""
-    names = [f.name for f in fields(Errors)]
-    rows = []
-    for method in results.methods:
-        found = analyse(_rows(results, method))
-        gold = found.correct + found.boundary + found.type + found.both + found.missed
-        rows.append([method, *(per_cent(getattr(found, name) / gold if gold else None) for name in names)])
+    rows = [[method, *map(per_cent, error_shares(results, method).values())] for method in results.methods]
     header = ["method", "correct", "boundary", "type", "boundary and type", "missed", "spurious"]
     return markdown_table(header, rows)
+
+
+def error_shares(results: Results, method: str) -> dict[str, float]:
+    """Numbers of ``Errors`` over the number of gold entities, by kind."""
+    return _shares(analyse(_rows(results, method)))
+
+
+def _shares(found: Errors) -> dict[str, float]:
+    gold = found.correct + found.boundary + found.type + found.both + found.missed
+    return {each.name: getattr(found, each.name) / gold if gold else 0.0 for each in fields(Errors)}
+
+
+def errors_by_language(results: Results) -> str:
+    """Errors and recall of the reference and the best baseline in each language."""
+    rows = []
+    for language in results.languages:
+        for method in results.compared_in_detail:
+            runs = results.main(method).get(language, [])
+            own = [row for run in runs for row in run.rows[language]]
+            recalls = [found / gold if gold else None for found, gold in seen_recall(own)]
+            figures = [mean(f1_values(results, method, language)), *_shares(analyse(own)).values(), *recalls]
+            rows.append([f"{language}, {method}", *map(per_cent, figures)])
+    header = ["", "F1", "correct", "boundary", "type", "boundary and type", "missed", "spurious"]
+    return markdown_table([*header, "recall, seen mentions", "recall, unseen"], rows)
 
 
 def seen(results: Results) -> str:
@@ -234,22 +266,23 @@ def _total_cost(runs: Sequence[Run]) -> dict[str, Ratio]:
     }
 
 
+def amount(value: Ratio, digits: int = 1) -> str:
+    """A number for a table; a dash where there is none."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
 def costs(results: Results) -> str:
     """What a method costs, beside what it scores."""
-
-    def shown(value: Ratio, digits: int = 1) -> str:
-        return "–" if value is None else f"{value:,.{digits}f}"
-
     rows = []
     for method in results.methods:
         cost = cost_of(results, method)
         figures = [
-            shown(cost["training_minutes"]),
-            shown(cost["processor_minutes"]),
-            shown(cost["sentences_per_second"]),
-            shown(cost["memory_mb"], 0),
-            shown(cost["gpu_memory_mb"], 0),
-            shown(cost["trained_mb"]),
+            amount(cost["training_minutes"]),
+            amount(cost["processor_minutes"]),
+            amount(cost["sentences_per_second"]),
+            amount(cost["memory_mb"], 0),
+            amount(cost["gpu_memory_mb"], 0),
+            amount(cost["trained_mb"]),
         ]
         rows.append([method, per_cent(mean_f1(results, method)), *figures])
     header = [
