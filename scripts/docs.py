@@ -5,8 +5,8 @@
 
 A block in a document begins with ``<!-- generated: COMMAND -->`` and ends with ``<!-- end -->``; the command is one
 of ``python FILE``, ``retrieveall ...``, ``results FILE...`` (the table of reports), ``measured FILE...`` (what
-``recipes.measure`` wrote, side by side), ``means FILE...`` (the same without single sets and languages) and
-``headline FILE`` (one number).
+``recipes.measure`` wrote, side by side), ``means FILE...`` (the same without single sets and languages),
+``scale FILE`` (what ``recipes.measure.scale`` wrote) and ``headline FILE`` (one number).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/cli.md", "docs/lab_book.md", "docs/models.md")
+DOCUMENTS = ("README.md", "docs/cli.md", "docs/lab_book.md", "docs/models.md", "docs/scaling.md")
 VERBS = (
     "extract", "train", "add-language", "adopt", "remove-language", "index", "evaluate", "benchmark",
     "validate", "convert", "serve", "info", "plan",
@@ -49,6 +49,11 @@ def generate(command: str) -> str:
         if program == "means":
             table = _SINGLE.sub("", table)
         return f"\n{table}\n\n"
+    if program == "scale":
+        sys.path.insert(0, str(ROOT))
+        from recipes.measure.scale import render_scale
+
+        return f"\n{render_scale(json.loads((ROOT / arguments[0]).read_text('utf-8')))}\n\n"
     if program == "python":
         source = (ROOT / arguments[0]).read_text(encoding="utf-8").strip()
         return f"```python\n{source}\n```\n\n```text\n{_run([sys.executable, *arguments])}\n```\n"
