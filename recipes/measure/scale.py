@@ -2,9 +2,9 @@
 
     python -m recipes.measure.scale --sentences 10000,100000,1000000 --adapters 8,100,1000
 
-Everything is synthetic: sentences of random words, adapters of random weights over the backbone of a model. Every figure
-comes from a process of its own, with one thread. Results are added to ``--out`` after each; a figure that is measured
-again replaces the old one.
+Everything is synthetic: sentences of random words, adapters of random weights over the backbone of a model. Every
+figure comes from a process of its own, with one thread. Results are added to ``--out`` after each; a figure that is
+measured again replaces the old one.
 """
 
 from __future__ import annotations
@@ -102,20 +102,19 @@ def render_scale(results: dict[str, Any]) -> str:
     """Two tables in Markdown, and where the figures come from."""
     from retrieveall.evaluation.report import markdown_table
 
-    sentences = [
-        [f"{int(count):,}", *(str(each[key]) for key in ("ms_a_text", "open_seconds", "peak_memory_mb", "index_seconds"))]
-        for count, each in results.get("sentences", {}).items()
-    ]
-    adapters = [
-        [f"{int(count):,}", *(str(each[key]) for key in ("ms_a_text", "ms_a_text_from_disk", "peak_memory_mb"))]
-        for count, each in results.get("adapters", {}).items()
-    ]
+    keys = ("ms_a_text", "open_seconds", "peak_memory_mb", "index_seconds")
+    sentences = _rows(results.get("sentences", {}), keys)
+    adapters = _rows(results.get("adapters", {}), ("ms_a_text", "ms_a_text_from_disk", "peak_memory_mb"))
     head = ["sentences", "ms a text", "seconds to open", "peak memory, MB", "seconds to index"]
     parts = [markdown_table(head, sentences)] if sentences else []
     head = ["adapters in a batch", "ms a text, all in memory", "ms a text, 64 in memory", "peak memory, MB"]
     parts += [markdown_table(head, adapters)] if adapters else []
     origins = {_origin(each) for kind in KINDS for each in results.get(kind, {}).values()}
     return "\n\n".join([*parts, *(f"Measured at {origin}." for origin in sorted(origins))])
+
+
+def _rows(results: dict[str, Any], keys: Sequence[str]) -> list[list[str]]:
+    return [[f"{int(count):,}", *(str(each[key]) for key in keys)] for count, each in results.items()]
 
 
 def _origin(found: dict[str, Any]) -> str:
