@@ -3,8 +3,8 @@
     python -m recipes.measure base --ner DIR --panx DIR --ordinary FILE --not-in-the-pool FILE --out results.json
 
 The model is routed and runs in one thread on the CPU. What knowledge is worth is the difference between two runs, one
-of them with ``--levels none``; what 8 bits cost, one with ``--cpu-precision int8``. Results are saved as JSON after every
-part, and printed as Markdown at the end.
+of them with ``--levels none``; what 8 bits cost, one with ``--cpu-precision int8``. Results are saved as JSON after
+every part, and printed as Markdown at the end.
 """
 
 from __future__ import annotations
