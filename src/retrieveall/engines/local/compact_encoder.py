@@ -217,15 +217,19 @@ class CompactBert(nn.Module):
         """
         places = torch.cat([torch.arange(length) for length in lengths])
         x = self.embeddings(ids, places)
-        *lower, last = self.encoder.layer
-        for layer in lower:
+        for layer in self.encoder.layer[:-1]:
             x = layer(x, lengths)
-        return x, last.attend(x, lengths)
+        return x, self._last.attend(x, lengths)
 
     def finish(self, x: Tensor, seen: Tensor) -> Tensor:
         """The states of the tokens."""
-        states: Tensor = self.encoder.layer[-1].finish(x, seen)
-        return states
+        return self._last.finish(x, seen)
+
+    @property
+    def _last(self) -> _Layer:
+        last = self.encoder.layer[-1]
+        assert isinstance(last, _Layer)
+        return last
 
     def get_input_embeddings(self) -> nn.Embedding | FourBitEmbedding:
         return self.embeddings.word_embeddings
