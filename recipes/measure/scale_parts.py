@@ -92,7 +92,8 @@ def build_index(count: int, folder: str) -> None:
     def of(language: str) -> list[Sentence]:
         return list(RandomText(language).sentences(each, _names(count)))
 
-    some = [s.text for name in LANGUAGES for s in RandomText(name).sentences(_FITTED_ON // len(LANGUAGES), 1000)]
+    fitted = max(1, min(each, _FITTED_ON // len(LANGUAGES)))
+    some = [s.text for name in LANGUAGES for s in RandomText(name).sentences(fitted, 1000)]
     base = KnowledgeBase.build({LANGUAGES[0]: of(LANGUAGES[0])}, make_encoder("ngram", some))
     for language in LANGUAGES[1:]:  # one at a time, so that only one is in memory as objects
         base.add_language(language, of(language))
@@ -154,7 +155,7 @@ def _requests(names: Sequence[str], count: int) -> list[Any]:
     positions = tuple(range(_TOKENS - WORDS - 1, _TOKENS - 1))
     return [
         ScoreRequest(
-            [draw.randrange(100, 5000) for _ in range(_TOKENS)],
+            [draw.randrange(20, 300) for _ in range(_TOKENS)],
             positions,
             tuple(range(4, 17)),
             {names[number % len(names)]: 1.0},

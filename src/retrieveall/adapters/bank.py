@@ -172,8 +172,8 @@ class AdapterBank(nn.Module):
                     self._forget(language)
 
     def _load(self, language: str) -> None:
-        known = self.pool.languages() if self.pool else ()
-        if self.pool is None or language not in known:
+        if self.pool is None or not self.pool.has(language):
+            known = self.pool.languages() if self.pool else ()
             raise LanguageError(
                 f"expected one of the languages {_listed([*self._shapes, *known])}, got {language[:80]!r}; "
                 f"train it with add-language"
