@@ -6,8 +6,8 @@
 A block in a document begins with ``<!-- generated: COMMAND -->`` and ends with ``<!-- end -->``; the command is one
 of ``python FILE``, ``retrieveall ...``, ``results FILE...`` (the table of reports), ``measured FILE...`` (what
 ``recipes.measure`` wrote, side by side), ``means FILE...`` (the same without single sets and languages),
-``headline FILE`` (one number), and ``benchmarks overview DIR`` and ``benchmarks details DIR`` (what ``retrieveall
-benchmark`` left in the folders of DIR).
+``scale FILE`` (what ``recipes.measure.scale`` wrote), ``headline FILE`` (one number), and ``benchmarks overview DIR``
+and ``benchmarks details DIR`` (what ``retrieveall benchmark`` left in the folders of DIR).
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/benchmark.md", "docs/cli.md", "docs/lab_book.md", "docs/models.md")
+DOCUMENTS = (
+    "README.md", "docs/benchmark.md", "docs/cli.md", "docs/lab_book.md", "docs/models.md", "docs/scaling.md",
+)  # fmt: skip
 VERBS = (
     "extract", "train", "add-language", "adopt", "remove-language", "index", "evaluate", "benchmark",
     "validate", "convert", "serve", "info", "plan",
@@ -59,6 +61,11 @@ def generate(command: str, document: str = "README.md") -> str:
         if program == "means":
             table = _SINGLE.sub("", table)
         return f"\n{table}\n\n"
+    if program == "scale":
+        sys.path.insert(0, str(ROOT))
+        from recipes.measure.scale import render_scale
+
+        return f"\n{render_scale(json.loads((ROOT / arguments[0]).read_text('utf-8')))}\n\n"
     if program == "python":
         source = (ROOT / arguments[0]).read_text(encoding="utf-8").strip()
         return f"```python\n{source}\n```\n\n```text\n{_run([sys.executable, *arguments])}\n```\n"

@@ -2,8 +2,9 @@
 
     python -m recipes.measure base --ner DIR --panx DIR --ordinary FILE --not-in-the-pool FILE --out results.json
 
-The model is routed and runs in one thread on the CPU. Results are saved as JSON after every part, and printed as
-Markdown at the end.
+The model is routed and runs in one thread on the CPU. What knowledge is worth is the difference between two runs, one
+of them with ``--levels none``; what 8 bits cost, one with ``--cpu-precision int8``. Results are saved as JSON after
+every part, and printed as Markdown at the end.
 """
 
 from __future__ import annotations
@@ -40,6 +41,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default="validation",
         help="of PAN-X; test is for the final report only",
     )
+    parser.add_argument(
+        "--levels",
+        type=_names,
+        help="levels of knowledge in the prompt: entity, context, both with a comma, or none; all if left out",
+    )
+    parser.add_argument(
+        "--cpu-precision", help="of the linear layers: same, int8, bfloat16 or auto; as the model has it if left out"
+    )
     parser.add_argument("--out", type=Path, required=True, help="file of the results")
     args = parser.parse_args(arguments)
     if args.limit < 0:
@@ -58,6 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Imported late: the libraries below read the number of threads when they are loaded.
     from recipes.measure.run import Inputs, Measurement, parts_to_run
     from recipes.measure.tables import render
+    from recipes.measure.variant import Variant
     from retrieveall.errors import RetrieveAllError
     from retrieveall.storage import write_atomic
 
@@ -68,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         parts = parts_to_run(inputs, args.only)
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        measurement = Measurement(args.model, inputs)
+        measurement = Measurement(args.model, inputs, Variant.parse(args.levels, args.cpu_precision))
         use_one_thread()
         print(render(measurement.run(parts, save)))
     except (RetrieveAllError, OSError) as error:

@@ -13,9 +13,10 @@ from recipes.measure.pairs import measure_pairs
 from recipes.measure.panx import Split, measure_panx
 from recipes.measure.running import RunningSet, measure_running, negatives, read_running
 from recipes.measure.speed import measure_speed, texts_of_words
-from retrieveall import RetrieveAll
+from recipes.measure.variant import Variant
 from retrieveall.errors import InputError
 from retrieveall.evaluation import Provenance
+from retrieveall.types import LEVELS
 
 __all__ = ["NEEDS", "Inputs", "Measurement", "parts_to_run"]
 
@@ -64,19 +65,28 @@ def parts_to_run(inputs: Inputs, only: Collection[str] | None) -> list[str]:
 class Measurement:
     """A model and what it is measured on."""
 
-    def __init__(self, name: str, inputs: Inputs) -> None:
+    def __init__(self, name: str, inputs: Inputs, variant: Variant | None = None) -> None:
         self.name = name
         self.inputs = inputs
-        self.model = RetrieveAll.from_pretrained(name, device="cpu", allow_no_adapters=True)
+        self.variant = variant or Variant()
+        self.model = self.variant.open(name)
 
     def run(self, parts: Iterable[str], save: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """The results; ``save`` gets them after every part."""
-        results: dict[str, Any] = {"format": 1, "model": self.name, "inputs": self._inputs_as_json()}
+        results: dict[str, Any] = {"format": 1, "model": self._title, "inputs": self._inputs_as_json()}
+        results["variant"] = asdict(self.variant)
         for part in parts:
             results[part] = getattr(self, f"_{part}")()
             results["provenance"] = asdict(Provenance.collect(self.model))
             save(results)
         return results
+
+    @property
+    def _title(self) -> str:
+        """The model's name and what is not as its folder says, for the heads of tables."""
+        levels, precision = self.variant.levels, self.variant.cpu_precision
+        shown = [] if levels == LEVELS else [f"levels: {', '.join(levels) or 'none'}"]
+        return ", ".join([self.name, *shown, *([precision] if precision else [])])
 
     def _inputs_as_json(self) -> dict[str, Any]:
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self.inputs).items()}
@@ -110,7 +120,7 @@ class Measurement:
         return measure_pairs(self.model, self._sets)
 
     def _speed(self) -> dict[str, Any]:
-        return measure_speed(self.name, texts_of_words(self._sets))
+        return measure_speed(self.name, texts_of_words(self._sets), self.variant)
 
 
 def _path(path: Path | None) -> Path:

@@ -1,7 +1,7 @@
 """Speed and memory of a model in a process of its own, on texts of 20 words, and its cold start.
 
-``measure_speed`` runs this file as ``python -m recipes.measure.speed MODEL``, which takes a JSON list of texts on
-standard input and prints a JSON object.
+``measure_speed`` runs this file as ``python -m recipes.measure.speed MODEL``, which takes a JSON object on standard
+input, with the texts and how to run the model, and prints another.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from recipes.measure.pairs import WITHOUT_SPACES
 from recipes.measure.running import RunningSet
 from recipes.measure.threads import use_one_thread
+from recipes.measure.variant import Variant
 from retrieveall.errors import RetrieveAllError
 from retrieveall.evaluation import cold_start, peak_memory
 from retrieveall.evaluation.evaluator import BATCH
@@ -49,29 +50,32 @@ def _texts_of_language(sets: Sequence[RunningSet], words: int) -> Iterator[str]:
         yield between.join(some)
 
 
-def measure_speed(model: str, texts: Sequence[str]) -> dict[str, Any]:
+def measure_speed(model: str, texts: Sequence[str], variant: Variant) -> dict[str, Any]:
     """Texts a second of processor and of wall time, memory, and seconds of a whole ``retrieveall extract``.
+
+    The command runs the model as its folder says, so a variant has no cold start.
 
     Raises:
         RetrieveAllError: one of the processes failed.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "recipes.measure.speed", model], input=json.dumps(texts), capture_output=True, text=True
-    )
+    request = {"texts": list(texts), "levels": variant.levels, "cpu_precision": variant.cpu_precision}
+    command = [sys.executable, "-m", "recipes.measure.speed", model]
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RetrieveAllError(f"the process that measures speed failed: {last[:300]}")
-    cold = cold_start([sys.executable, "-m", "retrieveall", "extract", COLD_TEXT, "--model", model])
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found | cold
+    if not variant.plain:
+        return found
+    return found | cold_start([sys.executable, "-m", "retrieveall", "extract", COLD_TEXT, "--model", model])
 
 
-def speed_in_this_process(model: str, texts: Sequence[str]) -> dict[str, Any]:
+def speed_in_this_process(
+    model: str, texts: Sequence[str], levels: Sequence[str], cpu_precision: str | None
+) -> dict[str, Any]:
     """Opens the model and runs it over the texts; the round with the least processor time counts."""
-    from retrieveall import RetrieveAll
-
     started = time.perf_counter()
-    opened = RetrieveAll.from_pretrained(model, device="cpu")
+    opened = Variant.parse(levels, cpu_precision).open(model)
     use_one_thread()
     open_seconds, opened_mb = time.perf_counter() - started, peak_memory()
     batches = [texts[first : first + BATCH] for first in range(0, len(texts), BATCH)]
@@ -99,4 +103,4 @@ def speed_in_this_process(model: str, texts: Sequence[str]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     use_one_thread()
-    print(json.dumps(speed_in_this_process(sys.argv[1], json.load(sys.stdin))))
+    print(json.dumps(speed_in_this_process(sys.argv[1], **json.load(sys.stdin))))

@@ -108,7 +108,7 @@ def _speed(part: Results) -> str:
         "seconds to open the model": part["open_seconds"],
         "peak memory after opening, MB": part["peak_memory_mb_opened"],
         "peak memory, MB": part["peak_memory_mb"],
-        "cold `retrieveall extract`, seconds": part["cold_start_seconds"],
+        "cold `retrieveall extract`, seconds": part.get("cold_start_seconds", "not measured"),
     }
     return markdown_table(["speed, one thread", ""], [[name, str(figure)] for name, figure in figures.items()])
 

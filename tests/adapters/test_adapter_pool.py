@@ -152,6 +152,16 @@ def test_languages_come_from_the_manifest_where_there_is_one(pool):
         pool.load("fr")
 
 
+def test_a_language_is_found_without_a_list_of_all(pool, monkeypatch):
+    """With thousands of adapters the list takes longer than the adapter."""
+    monkeypatch.setattr(AdapterPool, "languages", lambda _: pytest.fail("listed"))
+    assert pool.has("de")
+    assert not pool.has("xx")
+    assert pool.load("de").shape.rank > 0
+    with pytest.raises(LanguageError):
+        pool.has("../de")
+
+
 def test_an_empty_folder_has_no_languages(tmp_path):
     assert AdapterPool(tmp_path).languages() == ()
 

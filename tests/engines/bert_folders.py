@@ -11,7 +11,7 @@ import torch
 from retrieveall.config import BackboneConfig, LabelConfig, ModelConfig, PromptConfig, RetrievalConfig, TaggingConfig
 from retrieveall.engines.local.packed import PACKED, write_packed
 
-__all__ = ["config_of", "pack_folder", "random_mask", "save_bert"]
+__all__ = ["config_of", "pack_folder", "save_bert"]
 
 
 def save_bert(folder: Path, tokenizer: Any = None, *, pooler: bool = False, **changes: Any) -> Path:
@@ -51,11 +51,3 @@ def config_of(backbone: Path | str, **backbone_settings: Any) -> ModelConfig:
         retrieval=RetrievalConfig(neighbours=4),
         decoder=TaggingConfig(attention="full"),
     )
-
-
-def random_mask(rows: int, length: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """[rows, 1, length, length]: rows of which each ends with more padding than the one before."""
-    from retrieveall.engines.local.forward import attention_mask
-
-    segments = (torch.arange(length) < torch.arange(length, 0, -(length // rows))[:rows, None]).long()
-    return attention_mask(segments, full=True, dtype=dtype)

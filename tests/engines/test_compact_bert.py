@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from bert_folders import config_of, pack_folder, random_mask, save_bert
+from bert_folders import config_of, pack_folder, save_bert
 from safetensors.torch import load_file, save_file
 from transformers import BertForMaskedLM, BertModel
 
 from retrieveall.adapters import LoraLayer, LoraShape, LoraWeights, backbone_fingerprint
 from retrieveall.adapters.bank import AdapterBank
 from retrieveall.config import LoraSettings
+from retrieveall.engines.base import ScoreRequest
 from retrieveall.engines.local.compact_encoder import CompactBert, load_compact_encoder
-from retrieveall.engines.local.forward import score_tokens
+from retrieveall.engines.local.engine import LocalEngine
 from retrieveall.training.run import LanguageData, create_model
 from retrieveall.types import Sentence
 
@@ -39,19 +42,20 @@ def reference(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     return BertModel.from_pretrained(folder, **options).eval()
 
 
-def ids(rows: int, length: int) -> torch.Tensor:
-    return torch.randint(0, 360, (rows, length), generator=torch.Generator().manual_seed(1))
+def rows_of(*lengths: int) -> list[torch.Tensor]:
+    draw = torch.Generator().manual_seed(1)
+    return [torch.randint(0, 360, (length,), generator=draw) for length in lengths]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("length", [1, 40, 290])
-def test_same_states_as_transformers(bert: Path, dtype: torch.dtype, length: int) -> None:
-    rows = min(3, length)
-    mask = random_mask(rows, length, dtype)
+@pytest.mark.parametrize("lengths", [(1,), (290,), (40, 40, 7, 40, 1, 1)], ids=str)
+def test_same_states_as_transformers(bert: Path, dtype: torch.dtype, lengths: tuple[int, ...]) -> None:
+    """Rows one after the other, without padding, against each row alone."""
+    rows = rows_of(*lengths)
     model, other = loaded(bert, dtype), reference(bert, dtype)
     with torch.inference_mode():
-        found = model(input_ids=ids(rows, length), attention_mask=mask).last_hidden_state
-        expected = other(input_ids=ids(rows, length), attention_mask=mask).last_hidden_state
+        found = model(torch.cat(rows), lengths)
+        expected = torch.cat([other(input_ids=row[None]).last_hidden_state[0] for row in rows])
     assert found.dtype == dtype
     torch.testing.assert_close(found, expected, atol=1e-5 if dtype is torch.float32 else 0.1, rtol=0)
     assert model.dtype == dtype
@@ -59,14 +63,13 @@ def test_same_states_as_transformers(bert: Path, dtype: torch.dtype, length: int
     assert model.get_output_embeddings() is None
 
 
-def test_padding_changes_nothing(bert: Path) -> None:
-    model, row = loaded(bert), ids(1, 12)
+def test_the_last_layer_can_be_finished_for_some_tokens_only(bert: Path) -> None:
+    model, rows = loaded(bert), rows_of(12, 30)
+    some = torch.tensor([3, 11, 12, 40])
     with torch.inference_mode():
-        alone = model(row, random_mask(1, 12)).last_hidden_state
-        segments_mask = random_mask(1, 20)
-        segments_mask[..., 12:] = torch.finfo(torch.float32).min
-        padded = model(torch.nn.functional.pad(row, (0, 8)), segments_mask).last_hidden_state
-    torch.testing.assert_close(padded[:, :12], alone, atol=1e-5, rtol=0)
+        x, seen = model.attend(torch.cat(rows), (12, 30))
+        found = model.finish(x[some], seen[some])
+        torch.testing.assert_close(found, model(torch.cat(rows), (12, 30))[some], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -97,24 +100,52 @@ def adapter(model: Any, rank: int) -> LoraWeights:
     return LoraWeights(shape, layers)
 
 
-def test_the_adapter_bank_works_alike(bert: Path) -> None:
-    """Adapters in every linear layer, one alone, mixed, and none, in one batch with padding."""
-    mask, candidates = random_mask(3, 30), torch.arange(20, 33)
+ADAPTERS: list[dict[str, float]] = [{"de": 1.0}, {"de": 0.3, "en": 0.7}, {}, {"en": 1.0}]
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_the_adapter_bank_works_alike(bert: Path, merge: bool) -> None:
+    """Adapters in every linear layer, one alone, mixed, and none, in one batch of rows of several lengths."""
+    lengths = (200, 180, 12, 30)
+    rows, model, other = rows_of(*lengths), loaded(bert), reference(bert)
+    bank, plain = AdapterBank.attach(model, merge=merge), AdapterBank.attach(other)
+    for each in (bank, plain):
+        each.add("de", adapter(model, 2))
+        each.add("en", adapter(model, 3))
+    with torch.inference_mode(), bank.use(ADAPTERS, lengths):
+        found = model(torch.cat(rows), lengths).split(lengths)
+    with torch.inference_mode():
+        bare = model(torch.cat(rows), lengths).split(lengths)
+    assert (found[0] - bare[0]).abs().max() > 0.1
+    assert torch.equal(found[2], bare[2])
+    for row, states, use in zip(rows, found, ADAPTERS, strict=True):
+        with torch.inference_mode(), plain.use([use]):
+            expected = other(input_ids=row[None]).last_hidden_state[0]
+        torch.testing.assert_close(states, expected, atol=2e-5, rtol=1e-4)
+
+
+class Codec:
+    """As much of a tokenizer as scoring needs."""
+
+    pad = 0
+
+
+def test_scores_are_those_of_the_padded_model(bert: Path) -> None:
+    """More tokens than a batch has, in rows of any length, with and without adapters."""
+    draw = random.Random(0)
+    requests = []
+    for number, row in enumerate(rows_of(*(draw.randrange(3, 90) for _ in range(60)))):
+        positions = sorted(draw.sample(range(len(row)), draw.randrange(0, 3)))
+        requests.append(ScoreRequest(row.tolist(), positions, tuple(range(20, 33)), ADAPTERS[number % 4]))
     found = []
     for model in (loaded(bert), reference(bert)):
-        bank = AdapterBank.attach(model)
+        bank = AdapterBank.attach(model, merge=True)
         bank.add("de", adapter(model, 2))
         bank.add("en", adapter(model, 3))
-        with torch.inference_mode(), bank.use([{"de": 1.0}, {"de": 0.3, "en": 0.7}, {}]):
-            states = model.base_model(input_ids=ids(3, 30), attention_mask=mask, use_cache=False).last_hidden_state
-            scores = score_tokens(model, ids(3, 30), mask, torch.tensor([0, 4, 31, 62]), candidates)
-        with torch.inference_mode():
-            bare = model.base_model(input_ids=ids(3, 30), attention_mask=mask, use_cache=False).last_hidden_state
-        assert (states[0] - bare[0]).abs().max() > 0.1
-        assert torch.equal(states[2], bare[2])
-        found.append((states, scores))
-    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found[0][1], found[1][1], atol=2e-4, rtol=1e-5)
+        found.append(LocalEngine(model, bank, Codec(), full_attention=True).score(requests))  # type: ignore[arg-type]
+    for mine, expected, request in zip(*found, requests, strict=True):
+        assert mine.shape == (len(request.positions), 13)
+        np.testing.assert_allclose(mine, expected, atol=5e-4)
 
 
 CHANGES: list[dict[str, Any]] = [

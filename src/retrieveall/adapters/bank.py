@@ -53,7 +53,9 @@ class AdapterBank(nn.Module):
         ...     logits = model(input_ids).logits  # three rows: German, a mixture, the bare backbone
     """
 
-    def __init__(self, linears: Mapping[str, nn.Module], pool: AdapterPool | None, max_loaded: int) -> None:
+    def __init__(
+        self, linears: Mapping[str, nn.Module], pool: AdapterPool | None, max_loaded: int, merge: bool
+    ) -> None:
         super().__init__()
         self.pool = pool
         self.max_loaded = max_loaded
@@ -67,12 +69,19 @@ class AdapterBank(nn.Module):
         self._clock = 0
         self._active = _Active()
         self._lock = threading.RLock()
+        self._merging = [name for name, linear in linears.items() if merge and _can_merge(linear)]
+        for name in self._merging:
+            linears[name].forward = _MergedForward(self, name)
         self._hooks: list[RemovableHandle] = [
-            linear.register_forward_hook(_Hook(self, name)) for name, linear in linears.items()
+            linear.register_forward_hook(_Hook(self, name))
+            for name, linear in linears.items()
+            if name not in self._merging
         ]
 
     @classmethod
-    def attach(cls, model: nn.Module, pool: AdapterPool | None = None, *, max_loaded: int = 64) -> AdapterBank:
+    def attach(
+        cls, model: nn.Module, pool: AdapterPool | None = None, *, max_loaded: int = 64, merge: bool = False
+    ) -> AdapterBank:
         """Freeze ``model`` and register forward hooks on its linear layers; ``detach`` removes the hooks.
 
         Args:
@@ -80,22 +89,28 @@ class AdapterBank(nn.Module):
             pool: where ``ensure`` and ``use`` find adapters that are not loaded.
             max_loaded: number of adapters in memory above which the least recently used of the pool are unloaded; a
                 batch that needs more still runs.
+            merge: where no gradient is recorded, multiply many tokens of one mixture by a merged weight, which is made
+                for the product and dropped; of plain linear layers in float32 only, since others would round it.
 
         Raises:
             InputError: ``model`` already has a bank, or ``max_loaded`` is not positive.
         """
         if max_loaded < 1:
             raise InputError(f"max_loaded is at least 1, got {max_loaded}")
-        if any(isinstance(hook, _Hook) for module in model.modules() for hook in module._forward_hooks.values()):
+        if any(_has_bank(module) for module in model.modules()):
             raise InputError("expected a model without a bank, this one has one; call its detach() first")
         model.requires_grad_(False)
-        return cls({name: module for name, module in model.named_modules() if _is_linear(module)}, pool, max_loaded)
+        linears = {name: module for name, module in model.named_modules() if _is_linear(module)}
+        return cls(linears, pool, max_loaded, merge)
 
     def detach(self) -> None:
         """Remove the hooks; the model is the bare backbone again, and the bank can no longer be used."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        for name in self._merging:
+            del self._linears[name].forward
+        self._merging.clear()
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -157,8 +172,8 @@ class AdapterBank(nn.Module):
                     self._forget(language)
 
     def _load(self, language: str) -> None:
-        known = self.pool.languages() if self.pool else ()
-        if self.pool is None or language not in known:
+        if self.pool is None or not self.pool.has(language):
+            known = self.pool.languages() if self.pool else ()
             raise LanguageError(
                 f"expected one of the languages {_listed([*self._shapes, *known])}, got {language[:80]!r}; "
                 f"train it with add-language"
@@ -198,20 +213,21 @@ class AdapterBank(nn.Module):
     # -- the forward pass --
 
     @contextmanager
-    def use(self, rows: Sequence[Mapping[str, float]]) -> Iterator[None]:
+    def use(self, rows: Sequence[Mapping[str, float]], lengths: Sequence[int] | None = None) -> Iterator[None]:
         """Mix adapters per row in every forward pass of this thread inside the ``with``. Afterwards, also after an
         exception, what was active before is active again.
 
         Args:
             rows: for each row of the batch a mapping of language to weight; an empty one is the bare backbone,
                 exactly. Languages that are not in memory are loaded from the pool.
+            lengths: the tokens of each row, where the rows follow each other without padding in one dimension.
 
         Raises:
             LanguageError: an unknown language.
             InputError: a weight that is not finite, or (in the forward pass) another number of rows.
         """
         with self._lock:
-            mixture = BatchMixture(rows)
+            mixture = BatchMixture(rows, lengths)
             self.ensure(mixture.languages)
             with self._activate(mixture):
                 yield
@@ -237,14 +253,20 @@ class AdapterBank(nn.Module):
         if not self._active.mixtures:
             return out
         mixture = self._active.mixtures[-1]
-        if x.shape[0] != len(mixture):
-            raise InputError(
-                f"expected a batch of {len(mixture)} rows, as many as use() was given, got {x.shape[0]} at {name}; "
-                "give use() one mapping a row"
-            )
+        _check_size(name, x, mixture)
         result = self._layers[name](self._drop(x, mixture), out, mixture)
         assert isinstance(result, Tensor)
         return result
+
+    def _run(self, name: str, x: Tensor) -> Tensor:
+        """The output of a plain linear layer with the adapters of the active mixture."""
+        linear = self._linears[name]
+        assert isinstance(linear, nn.Linear)
+        mixture = self._active.mixtures[-1] if self._active.mixtures else None
+        if mixture is None or mixture.runs is None or torch.is_grad_enabled():
+            return self._add_to(name, x, F.linear(x, linear.weight, linear.bias))
+        _check_size(name, x, mixture)
+        return self._layers[name].linear(x, linear.weight, linear.bias, mixture.runs)
 
     def _drop(self, x: Tensor, mixture: BatchMixture) -> Tensor:
         """Dropout on the adapters' input, in training mode. Layers with the same input (q, k and v) share the mask:
@@ -336,6 +358,36 @@ class _Hook:
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         return self._bank._add_to(self._name, inputs[0], output)
+
+
+class _MergedForward:
+    """Takes the place of the ``forward`` of one linear layer; a class for the same reason."""
+
+    def __init__(self, bank: AdapterBank, name: str) -> None:
+        self._bank, self._name = bank, name
+
+    def __call__(self, input: Tensor) -> Tensor:
+        return self._bank._run(self._name, input)
+
+
+def _has_bank(module: nn.Module) -> bool:
+    hooked = any(isinstance(hook, _Hook) for hook in module._forward_hooks.values())
+    return hooked or isinstance(module.forward, _MergedForward)
+
+
+def _can_merge(module: nn.Module) -> bool:
+    """Whether it is a linear layer as torch has it, in float32."""
+    if not isinstance(module, nn.Linear) or type(module).forward is not nn.Linear.forward:
+        return False
+    return module.weight.dtype == torch.float32
+
+
+def _check_size(name: str, x: Tensor, mixture: BatchMixture) -> None:
+    if x.shape[0] != len(mixture):
+        raise InputError(
+            f"expected a batch of {len(mixture)} rows, as many as use() was given, got {x.shape[0]} at {name}; "
+            "give use() one mapping a row"
+        )
 
 
 def _is_linear(module: nn.Module) -> bool:

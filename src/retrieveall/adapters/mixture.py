@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ _MAX_RUNS = 16
 
 @dataclass(frozen=True)
 class Run:
-    """Adjacent rows ``start`` to ``stop`` with the same mixture."""
+    """Adjacent rows, or tokens, ``start`` to ``stop`` with the same mixture."""
 
     start: int
     stop: int
@@ -52,18 +53,23 @@ class BatchMixture:
 
     ``runs`` is set where the rows form few runs of equal mixtures, so that one product a run is faster than gathering
     the adapters of every row; else it is None.
+
+    Args:
+        lengths: the tokens of each row, for rows that follow each other without padding in one dimension [tokens]. The
+            size of the batch is then their sum, and ``runs`` is always set, in tokens.
     """
 
-    def __init__(self, rows: Sequence[Mapping[str, float]]) -> None:
+    def __init__(self, rows: Sequence[Mapping[str, float]], lengths: Sequence[int] | None = None) -> None:
         self.rows: tuple[Mixture, ...] = tuple(_clean(row) for row in rows)
         self.languages: tuple[str, ...] = tuple(sorted({name for row in self.rows for name, _ in row}))
-        runs = _runs(self.rows)
+        runs = _runs(self.rows, [1] * len(self.rows) if lengths is None else lengths)
         few = len(runs) <= 1 or (len(runs) <= _MAX_RUNS and 2 * len(runs) <= len(self.rows))
-        self.runs: tuple[Run, ...] | None = runs if few else None
+        self.runs: tuple[Run, ...] | None = runs if few or lengths is not None else None
+        self._size = len(self.rows) if lengths is None else sum(lengths)
         self._layouts: dict[tuple[tuple[int, ...], torch.device], Layout] = {}
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self._size
 
     def layout(self, ranks: tuple[int, ...], device: torch.device) -> Layout:
         """The layout for a layer where ``languages`` have these ranks; 0 where an adapter leaves the layer alone.
@@ -90,10 +96,10 @@ class BatchMixture:
         return Layout(tuple(pieces), factors, width)
 
 
-def _runs(rows: Sequence[Mixture]) -> tuple[Run, ...]:
+def _runs(rows: Sequence[Mixture], lengths: Sequence[int]) -> tuple[Run, ...]:
     runs, start = [], 0
-    for row, same in groupby(rows):
-        stop = start + sum(1 for _ in same)
+    for row, same in groupby(zip(rows, lengths, strict=True), key=itemgetter(0)):
+        stop = start + sum(length for _, length in same)
         runs.append(Run(start, stop, row))
         start = stop
     return tuple(runs)

@@ -57,6 +57,17 @@ class AdapterPool:
         found = [path.name for path in folder.iterdir() if (path / CONFIG_NAME).is_file()] if folder.is_dir() else []
         return tuple(sorted(map(check_language, found)))
 
+    def has(self, language: str) -> bool:
+        """Whether there is an adapter of the language. Does not list the others, of which there may be thousands.
+
+        Raises:
+            LanguageError: ``language`` is not a language identifier.
+        """
+        folder, manifest = self.folder(language), self._find_manifest()
+        if manifest is not None:
+            return f"{_FOLDER}/{language}/{CONFIG_NAME}" in manifest.files
+        return (folder / CONFIG_NAME).is_file()
+
     def folder(self, language: str) -> Path:
         """``adapters/<language>`` inside the model folder, which may not exist.
 
@@ -118,8 +129,8 @@ class AdapterPool:
 
     def _existing(self, language: str) -> Path:
         folder = self.folder(language)
-        known = self.languages()
-        if language not in known:
+        if not self.has(language):
+            known = self.languages()
             names = ", ".join(known[:20]) + ("" if len(known) <= 20 else f" and {len(known) - 20} more")
             raise LanguageError(f"expected one of the languages {names or '(none)'}, got {language!r}; add it first")
         return folder

@@ -6,7 +6,9 @@ the adapter bank and the fingerprint work unchanged. Anything else is left to tr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -98,9 +100,9 @@ class _Embeddings(nn.Module):
         self.token_type_embeddings = nn.Embedding(shape.type_vocab_size, shape.hidden_size)
         self.LayerNorm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, places: Tensor) -> Tensor:
         x = self.word_embeddings(ids) + self.token_type_embeddings.weight[0]
-        normed: Tensor = self.LayerNorm(x + self.position_embeddings.weight[: ids.shape[1]])
+        normed: Tensor = self.LayerNorm(x + self.position_embeddings.weight[places])
         return normed
 
 
@@ -112,15 +114,17 @@ class _SelfAttention(nn.Module):
         self.key = _Linear(shape.hidden_size, shape.hidden_size)
         self.value = _Linear(shape.hidden_size, shape.hidden_size)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        batch, length = x.shape[:2]
-
-        def heads(projected: Tensor) -> Tensor:
-            return projected.view(batch, length, -1, self._size).transpose(1, 2)
-
-        q, k, v = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
-        weights = torch.softmax(q @ k.transpose(2, 3) * self._size**-0.5 + mask, dim=-1)
-        return (weights @ v).transpose(1, 2).reshape(batch, length, -1)
+    def forward(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        out, start = torch.empty_like(q), 0
+        for length, same in groupby(lengths):
+            rows = sum(1 for _ in same)
+            some = slice(start, start + rows * length)
+            heads = (part[some].view(rows, length, -1, self._size).transpose(1, 2) for part in (q, k, v))
+            seen = F.scaled_dot_product_attention(*heads)
+            out[some].view(rows, length, -1, self._size).copy_(seen.transpose(1, 2))
+            start += rows * length
+        return out
 
 
 class _Added(nn.Module):
@@ -142,10 +146,6 @@ class _Attention(nn.Module):
         self.self = _SelfAttention(shape)
         self.output = _Added(shape.hidden_size, shape)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        added: Tensor = self.output(self.self(x, mask), x)
-        return added
-
 
 class _Intermediate(nn.Module):
     def __init__(self, shape: _Shape) -> None:
@@ -163,8 +163,16 @@ class _Layer(nn.Module):
         self.intermediate = _Intermediate(shape)
         self.output = _Added(shape.intermediate_size, shape)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = self.attention(x, mask)
+    def forward(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
+        return self.finish(x, self.attend(x, lengths))
+
+    def attend(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
+        """What each token takes from the tokens of its row; all that follows concerns one token alone."""
+        seen: Tensor = self.attention.self(x, lengths)
+        return seen
+
+    def finish(self, x: Tensor, seen: Tensor) -> Tensor:
+        x = self.attention.output(seen, x)
         added: Tensor = self.output(self.intermediate(x), x)
         return added
 
@@ -176,7 +184,11 @@ class _Encoder(nn.Module):
 
 
 class CompactBert(nn.Module):
-    """The part of ``BertModel`` that scoring needs."""
+    """The part of ``BertModel`` that scoring needs.
+
+    Rows follow each other without padding: tokens are [tokens] and states [tokens, width], with the length of each row
+    beside them. Rows of equal length that are neighbours share one attention product.
+    """
 
     def __init__(self, shape: _Shape) -> None:
         super().__init__()
@@ -193,12 +205,31 @@ class CompactBert(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.embeddings.LayerNorm.weight.dtype
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, use_cache: bool = False) -> SimpleNamespace:
-        """States [batch, length, width]; ``attention_mask`` [batch, 1, length, length] is added to attention logits."""
-        x = self.embeddings(input_ids)
-        for layer in self.encoder.layer:
-            x = layer(x, attention_mask)
-        return SimpleNamespace(last_hidden_state=x)
+    def forward(self, ids: Tensor, lengths: Sequence[int]) -> Tensor:
+        """The states of all tokens."""
+        return self.finish(*self.attend(ids, lengths))
+
+    def attend(self, ids: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Everything up to the attention of the last layer, whose rest is only needed where scores are read.
+
+        Returns:
+            What ``finish`` takes, or some rows of it: the input of the last layer and what its attention found.
+        """
+        places = torch.cat([torch.arange(length) for length in lengths])
+        x = self.embeddings(ids, places)
+        for layer in self.encoder.layer[:-1]:
+            x = layer(x, lengths)
+        return x, self._last.attend(x, lengths)
+
+    def finish(self, x: Tensor, seen: Tensor) -> Tensor:
+        """The states of the tokens."""
+        return self._last.finish(x, seen)
+
+    @property
+    def _last(self) -> _Layer:
+        last = self.encoder.layer[-1]
+        assert isinstance(last, _Layer)
+        return last
 
     def get_input_embeddings(self) -> nn.Embedding | FourBitEmbedding:
         return self.embeddings.word_embeddings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from retrieveall.adapters.bank import AdapterBank
 from retrieveall.config import ModelConfig
 from retrieveall.engines.base import Failure, ScoreRequest, Scores, WriteRequest, Written
 from retrieveall.engines.local.backbone import check_length, open_backbone
+from retrieveall.engines.local.compact_encoder import CompactBert
 from retrieveall.engines.local.fast_linear import use_precision
-from retrieveall.engines.local.forward import attention_mask, output_embedding, score_tokens
+from retrieveall.engines.local.forward import attention_mask, output_embedding, score_states, score_tokens
 from retrieveall.engines.local.writer import AnswerWriter
 from retrieveall.errors import InputError, NonFiniteError
 from retrieveall.tokens import TokenCodec, load_tokenizer
@@ -49,6 +51,7 @@ class LocalEngine:
     ) -> None:
         self.model, self.bank, self.codec = model, bank, codec
         self._full = full_attention
+        self._padded = not isinstance(model, CompactBert)
         self._forward = forward or (lambda *inputs: score_tokens(model, *inputs))
         self._writers: dict[Any, AnswerWriter] = {}
 
@@ -72,7 +75,7 @@ class LocalEngine:
         pool = AdapterPool(folder, backbone_fingerprint(model))
         if place.type == "cpu" and config.backbone.dtype == "float32":
             use_precision(model, config.backbone.cpu_precision)  # after the fingerprint, which is of the weights
-        bank = AdapterBank.attach(model, pool)
+        bank = AdapterBank.attach(model, pool, merge=True)
         return cls(model, bank, codec, full_attention=config.decoder.full_attention)
 
     @property
@@ -133,24 +136,52 @@ class LocalEngine:
         return self._writers[key]
 
     def _batches(self, requests: Sequence[ScoreRequest]) -> Iterator[list[int]]:
-        """Batches of indices with similar numbers of tokens and equal candidates.
+        """Batches of indices with equal candidates, inside a batch sorted by adapters and then by length.
 
-        Sorted by length, and inside a batch by adapters.
+        Where rows are padded, those of a batch have similar lengths. Otherwise a batch has few adapters, so that many
+        tokens share a merged weight.
         """
         limit = _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_ON_GPU)
-        order = sorted((i for i, each in enumerate(requests) if each.positions), key=lambda i: len(requests[i].ids))
+
+        def size(i: int) -> int:
+            return len(requests[i].ids)
+
+        def adapters(i: int) -> tuple[object, int]:
+            return sorted(requests[i].adapters.items()), size(i)
+
+        some = [i for i, each in enumerate(requests) if each.positions]
         batch: list[int] = []
-        for i in order:
-            full = len(requests[i].ids) * (len(batch) + 1) > limit
-            if batch and (full or requests[i].candidates != requests[batch[0]].candidates):
-                yield sorted(batch, key=lambda j: (sorted(requests[j].adapters.items()), j))
-                batch = []
+        tokens = 0
+        for i in sorted(some, key=size if self._padded else adapters):
+            tokens = size(i) * (len(batch) + 1) if self._padded else tokens + size(i)
+            if batch and (tokens > limit or requests[i].candidates != requests[batch[0]].candidates):
+                yield sorted(batch, key=adapters)
+                batch, tokens = [], size(i)
             batch.append(i)
         if batch:
-            yield sorted(batch, key=lambda j: (sorted(requests[j].adapters.items()), j))
+            yield sorted(batch, key=adapters)
+
+    def _score(self, rows: Sequence[ScoreRequest]) -> list[Scores]:
+        logits = self._score_padded(rows) if self._padded else self._score_unpadded(rows)
+        if not torch.isfinite(logits).all():
+            raise NonFiniteError
+        return [part.numpy() for part in torch.split(logits.cpu(), [len(row.positions) for row in rows])]
 
     @torch.inference_mode()
-    def _score(self, rows: Sequence[ScoreRequest]) -> list[Scores]:
+    def _score_unpadded(self, rows: Sequence[ScoreRequest]) -> Tensor:
+        """Logits [positions of all rows, candidates] of a model that takes rows one after the other."""
+        lengths, adapters = [len(row.ids) for row in rows], [row.adapters for row in rows]
+        starts = [0, *accumulate(lengths)]
+        positions = torch.tensor([start + i for start, row in zip(starts, rows, strict=False) for i in row.positions])
+        with self.bank.use(adapters, lengths):
+            x, seen = self.model.attend(torch.tensor([i for row in rows for i in row.ids]), lengths)
+        with self.bank.use(adapters, [len(row.positions) for row in rows]):
+            states = self.model.finish(x[positions], seen[positions])
+        return score_states(self.model, states, torch.tensor(rows[0].candidates))
+
+    @torch.inference_mode()
+    def _score_padded(self, rows: Sequence[ScoreRequest]) -> Tensor:
+        """As ``_score_unpadded``, of a model that takes rows of the same length."""
         longest = max(len(row.ids) for row in rows)
         ids = torch.full((len(rows), longest), self.codec.pad, dtype=torch.long)
         segments = torch.zeros((len(rows), longest), dtype=torch.long)
@@ -162,10 +193,7 @@ class LocalEngine:
         ids, segments, positions, candidates = (x.to(self.device) for x in (ids, segments, positions, candidates))
         mask = attention_mask(segments, full=self._full, dtype=self.model.dtype)
         with self.bank.use([row.adapters for row in rows]):
-            logits = self._forward(ids, mask, positions, candidates)
-        if not torch.isfinite(logits).all():
-            raise NonFiniteError
-        return [part.numpy() for part in torch.split(logits.cpu(), [len(row.positions) for row in rows])]
+            return self._forward(ids, mask, positions, candidates)
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -11,7 +11,7 @@ from retrieveall.engines.local.compact import CompactLlama
 from retrieveall.engines.local.four_bits import FourBitEmbedding
 from retrieveall.engines.local.heads import finish_logits
 
-__all__ = ["attention_mask", "output_embedding", "position_offset", "score_tokens"]
+__all__ = ["attention_mask", "output_embedding", "position_offset", "score_states", "score_tokens"]
 
 _OFFSET_POSITIONS = {"camembert", "roberta", "xlm-roberta", "xlm-roberta-xl"}
 
@@ -63,6 +63,11 @@ def score_tokens(
         options = {} if places is None else {"position_ids": places + position_offset(model)}
         states = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **options).last_hidden_state
         states = states.flatten(0, 1)[positions]
+    return score_states(model, states, candidates)
+
+
+def score_states(model: Any, states: Tensor, candidates: Tensor | None) -> Tensor:
+    """Logits float32 [states, candidates] of states [states, width]; as ``score_tokens``."""
     head = output_embedding(model)
     if isinstance(head, FourBitEmbedding):
         assert candidates is not None  # an encoder does not write
