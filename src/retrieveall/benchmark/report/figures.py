@@ -203,7 +203,7 @@ def _routing(plt: Any, results: Results) -> Any:
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
         for y, row in enumerate(shares):
             for x, share in enumerate(row):
-                if share >= 0.5:
+                if round(share) > 0:
                     axes.text(x, y, f"{share:.0f}", ha="center", va="center", color="white" if share > 60 else "black")
         axes.set_xticks(range(len(names)), names)
         axes.set_yticks(range(len(results.languages)), results.languages)

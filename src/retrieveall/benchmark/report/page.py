@@ -52,8 +52,8 @@ def render_markdown(results: Results, figures: Mapping[str, tuple[str, str]]) ->
     size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
     parts = [
         f"# Benchmark {config.name}",
-        f"Corpus `{Path(config.data.path).name}`, {size} training sentences a language, seeds "
-        f"{', '.join(map(str, seeds))}. "
+        f"Corpus `{Path(config.data.path).name}`, {size} training sentences a language, "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. "
         "F1 is entity-level micro F1 in per cent, as seqeval counts it in its default mode: mean ± standard deviation "
         "over seeds, then the mean over languages.",
         summary.claims(results),
