@@ -121,9 +121,11 @@ def test_language_labels_and_threshold_reach_the_model(run: Run) -> None:
 
 def test_model_verification_and_server(run: Run, fake: FakeModel) -> None:
     run("extract", "Ada", "--model", "some/folder", "--no-verify", "--server", "http://h:1", "--device", "cpu")
-    assert fake.opened == ("some/folder", {"verify": False, "server": "http://h:1", "device": "cpu"})  # type: ignore[attr-defined]
-    run("extract", "Ada")
-    assert fake.opened == ("base", {"verify": True, "server": None, "device": None})  # type: ignore[attr-defined]
+    given = {"verify": False, "server": "http://h:1", "device": "cpu", "allow_no_adapters": False}
+    assert fake.opened == ("some/folder", given)  # type: ignore[attr-defined]
+    run("extract", "Ada", "--allow-no-adapters")
+    default = {"verify": True, "server": None, "device": None, "allow_no_adapters": True}
+    assert fake.opened == ("base", default)  # type: ignore[attr-defined]
 
 
 def test_batches_keep_the_order(run: Run, fake: FakeModel) -> None:
