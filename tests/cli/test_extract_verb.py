@@ -214,7 +214,7 @@ def test_what_stands_before_a_broken_line_is_answered(run: Run) -> None:
     [
         (None, ("expected a file, found none",)),
         (b"", ("empty file",)),
-        (b"PK\x03\x04\x00\x00", ("binary data",)),
+        (b"ELF\x03\x04\x00\x00", ("binary data",)),
         (b"caf\xe9\n", ("UTF-8", "0xe9", ":1:")),
         ("Ada".encode("utf-16"), ("UTF-16",)),
     ],
@@ -230,6 +230,26 @@ def test_bad_files(
         parts = ("binary data",)
     one_error(run("extract", "-i", file, *whole), str(file), *parts)
     assert not hasattr(fake, "opened")  # the model was never loaded
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"%PDF-1.4\nabc\n", "a PDF"),
+        (b"PK\x03\x04abc\n", "a zip archive"),
+        (b"PAR1abc\n", "--input-format parquet"),
+        (b"{\\rtf1 abc}\n", "rich text"),
+        (b"\x1f\x8babc\n", "ending .gz"),
+    ],
+)
+@pytest.mark.parametrize("whole", [[], ["--whole-file"]])
+def test_documents_of_other_programs(
+    run: Run, fake: FakeModel, tmp_path: Path, content: bytes, part: str, whole: list[str]
+) -> None:
+    file = tmp_path / "in.txt"
+    file.write_bytes(content)
+    one_error(run("extract", "-i", file, *whole), str(file), part)
+    assert not hasattr(fake, "opened")
 
 
 @pytest.mark.parametrize(
