@@ -248,5 +248,6 @@ def test_the_input_is_not_written_over(run: Run, tmp_path: Path, options: list[s
     for target in (source, tmp_path / "link.csv"):
         result = run("extract", "-i", source, "-o", target, "--text-column", "review", *options)
         assert result.exit_code == 2
-        assert "is the input" in result.stderr
+        words = result.stderr.replace("│", " ").split()  # the path is long, and lines of the box end anywhere
+        assert "is the input" in " ".join(words)
     assert source.read_bytes() == before

@@ -121,9 +121,11 @@ def test_language_labels_and_threshold_reach_the_model(run: Run) -> None:
 
 def test_model_verification_and_server(run: Run, fake: FakeModel) -> None:
     run("extract", "Ada", "--model", "some/folder", "--no-verify", "--server", "http://h:1", "--device", "cpu")
-    assert fake.opened == ("some/folder", {"verify": False, "server": "http://h:1", "device": "cpu"})  # type: ignore[attr-defined]
-    run("extract", "Ada")
-    assert fake.opened == ("base", {"verify": True, "server": None, "device": None})  # type: ignore[attr-defined]
+    given = {"verify": False, "server": "http://h:1", "device": "cpu", "allow_no_adapters": False}
+    assert fake.opened == ("some/folder", given)  # type: ignore[attr-defined]
+    run("extract", "Ada", "--allow-no-adapters")
+    default = {"verify": True, "server": None, "device": None, "allow_no_adapters": True}
+    assert fake.opened == ("base", default)  # type: ignore[attr-defined]
 
 
 def test_batches_keep_the_order(run: Run, fake: FakeModel) -> None:
@@ -212,7 +214,7 @@ def test_what_stands_before_a_broken_line_is_answered(run: Run) -> None:
     [
         (None, ("expected a file, found none",)),
         (b"", ("empty file",)),
-        (b"PK\x03\x04\x00\x00", ("binary data",)),
+        (b"ELF\x03\x04\x00\x00", ("binary data",)),
         (b"caf\xe9\n", ("UTF-8", "0xe9", ":1:")),
         ("Ada".encode("utf-16"), ("UTF-16",)),
     ],
@@ -228,6 +230,26 @@ def test_bad_files(
         parts = ("binary data",)
     one_error(run("extract", "-i", file, *whole), str(file), *parts)
     assert not hasattr(fake, "opened")  # the model was never loaded
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"%PDF-1.4\nabc\n", "a PDF"),
+        (b"PK\x03\x04abc\n", "a zip archive"),
+        (b"PAR1abc\n", "--input-format parquet"),
+        (b"{\\rtf1 abc}\n", "rich text"),
+        (b"\x1f\x8babc\n", "ending .gz"),
+    ],
+)
+@pytest.mark.parametrize("whole", [[], ["--whole-file"]])
+def test_documents_of_other_programs(
+    run: Run, fake: FakeModel, tmp_path: Path, content: bytes, part: str, whole: list[str]
+) -> None:
+    file = tmp_path / "in.txt"
+    file.write_bytes(content)
+    one_error(run("extract", "-i", file, *whole), str(file), part)
+    assert not hasattr(fake, "opened")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,13 @@ _FORMATS = {
 }
 _TEXTS = (".txt", ".jsonl", ".ndjson")
 """Files of a folder that are read without a text column; a table beside them may be something else."""
+_BINARY = {
+    b"%PDF-": ("a PDF", "convert it to text first, for example with pdftotext"),
+    b"PK\x03\x04": ("a zip archive or an Office document", "unpack it, or save it as text"),
+    b"PAR1": ("Parquet", "add --input-format parquet"),
+    b"\x1f\x8b": ("gzip", "give it the ending .gz"),
+    b"{\\rtf": ("rich text", "save it as plain text"),
+}
 _MAX_FILE = 40 * 2**20  # bytes of a document: that many characters of up to four bytes
 _BATCH_CHARACTERS = 1_000_000
 
@@ -123,6 +130,7 @@ class Reader:
         if format is InputFormat.parquet:
             yield from self._checked(read_parquet(file, self._column), folder=self._folder)
             return
+        _refuse_binary(file)
         if not self._whole or format not in (InputFormat.text, InputFormat.auto):
             yield from self._documents(iter_lines(file), format, folder=self._folder)
             return
@@ -157,6 +165,24 @@ class Reader:
             else:
                 source = {"source": f"{Path(line.file).name}:{line.number}"}
                 yield Document(document.text, source | dict(document.fields), document.size)
+
+
+def _refuse_binary(file: Path) -> None:
+    """Refuse a document that begins with text, as a PDF does, before any of it is taken for one.
+
+    Raises:
+        DataError: says what it is, and what to do.
+    """
+    try:
+        if not file.is_file():  # of a pipe, what is looked at would be gone
+            return
+        with file.open("rb") as stream:
+            start = stream.read(8)
+    except (OSError, ValueError):
+        return  # said when it is read
+    for mark, (kind, remedy) in _BINARY.items():
+        if start.startswith(mark) and plain_name(file) == file.name:
+            raise DataError(f"{file}: expected text or a table, got {kind}; {remedy}")
 
 
 def _suffix(file: Path) -> str:

@@ -25,7 +25,9 @@ def merge_routes(windows: Sequence[Weighted], routes: Sequence[Route]) -> Route:
     A text is unknown if windows with most of its words are. Windows of an unknown language run no adapter, so the
     adapters are the mean over the others. Windows without letters do not count.
     """
-    lettered = [pair for pair in zip(windows, routes, strict=True) if pair[1].reason != NO_LETTERS]
+    some = [pair for pair in zip(windows, routes, strict=True) if pair[1].reason != NO_LETTERS]
+    # Beside a window that tells the language, one that falls back has no letters, and runs for its neighbour's sake.
+    lettered = [pair for pair in some if pair[1].reason != "fallback"] or some
     if not lettered:
         return Route(reason=NO_LETTERS)
     if len(lettered) == 1:
