@@ -45,6 +45,7 @@ NOT_RUN = {
     r"retrieveall extract .*Ada Lovelace.* --model my-model": "the model of the line before",
     r"accelerate launch": "starts processes; tests/training/test_parallel_training.py",
     r"retrieveall benchmark": "trains for hours, or needs weights; tests/benchmark/test_command.py has tiny ones",
+    r"make (base|model) ": "builds a shipped model; tests/recipes/test_build.py",
     r"python -m (recipes|benchmarks|retrieveall\.benchmark)|OMP_NUM_THREADS=1 torchrun": "needs corpora or other "
     "libraries; tests/recipes, tests/benchmark",
 }
@@ -143,7 +144,7 @@ def here(tiny_model: Path, corpus: dict[str, list[Sentence]], tmp_path: Path, mo
     models = dict.fromkeys(("base", "mini"), tiny_model)
     monkeypatch.setattr("retrieveall.model_folder.shipped_models", lambda: models)
     monkeypatch.chdir(tmp_path)
-    for folder in ("sw", "nl", "DATA/de", "panx/de", "folder"):
+    for folder in ("sw", "nl", "DATA/de", "panx/de", "label-studio/data/de", "folder"):
         Path(folder).mkdir(parents=True)
         for split in ("train", "validation"):
             write_corpus(corpus["de"], Path(folder) / f"{split}.tsv")
@@ -158,6 +159,7 @@ def here(tiny_model: Path, corpus: dict[str, list[Sentence]], tmp_path: Path, mo
     write_jsonl(corpus["de"], Path("export.json"))
     write_corpus(corpus["de"], Path("train.tsv"))
     write_jsonl(corpus["de"], Path("train.jsonl"))
+    Path("MODEL").symlink_to(tiny_model)
     shutil.copytree(tiny_model / "adapters" / "de", "ADAPTER")
     shutil.copytree(tiny_model / "adapters" / "de", "path/to/peft-adapter")
     (tmp_path / "examples").symlink_to(ROOT / "examples")

@@ -26,7 +26,7 @@ main()
 def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(tiny_model: Path, tmp_path: Path) -> None:
     out, run = tmp_path / "mine", tmp_path / "mine.train.run"
     command = [sys.executable, "-c", _PROGRAM, "train", str(OWN_LABELS), "--from", str(tiny_model), "--out", str(out)]
-    command += ["--set", "steps=400", "--set", "lora.scalings=[1]", "--set", "checkpoint_minutes=0.001"]
+    command += ["--set", "steps=120", "--set", "lora.scalings=[1]", "--set", "checkpoint_minutes=0.001"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         while not any(run.rglob("checkpoint-*")):
             assert program.poll() is None, program.communicate()
