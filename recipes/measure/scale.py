@@ -109,18 +109,20 @@ def render_scale(results: dict[str, Any]) -> str:
     parts = [markdown_table(head, sentences)] if sentences else []
     head = ["adapters in a batch", "ms a text, all in memory", "ms a text, 64 in memory", "peak memory, MB"]
     parts += [markdown_table(head, adapters)] if adapters else []
-    origins = {_origin(each) for kind in KINDS for each in results.get(kind, {}).values()}
-    return "\n\n".join([*parts, *(f"Measured at {origin}." for origin in sorted(origins))])
+    return "\n\n".join([*parts, _origin([each for kind in KINDS for each in results.get(kind, {}).values()])])
 
 
 def _rows(results: dict[str, Any], keys: Sequence[str]) -> list[list[str]]:
     return [[f"{int(count):,}", *(str(each[key]) for key in keys)] for count, each in results.items()]
 
 
-def _origin(found: dict[str, Any]) -> str:
-    machine, commit = found["machine"], (found["commit"] or "no commit")[:12]
-    changed = ", with local changes" if found["modified"] else ""
-    return f"commit {commit}{changed}, {found['date'][:10]}, {machine.get('processor', '')}, one thread"
+def _origin(figures: Sequence[dict[str, Any]]) -> str:
+    """Where the figures come from, in one sentence."""
+    commits = {(each["commit"] or "none")[:12] + (" with local changes" * bool(each["modified"])) for each in figures}
+    dates = {each["date"][:10] for each in figures}
+    machines = {each["machine"].get("processor", "unknown") for each in figures}
+    where = "; ".join(", ".join(sorted(some)) for some in (dates, machines))
+    return f"Measured {where}; one thread; commit {', '.join(sorted(commits))}."
 
 
 if __name__ == "__main__":

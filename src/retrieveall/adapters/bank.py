@@ -376,10 +376,10 @@ def _has_bank(module: nn.Module) -> bool:
 
 
 def _can_merge(module: nn.Module) -> bool:
-    """Whether it is a linear layer as torch has it, in float32."""
-    if not isinstance(module, nn.Linear) or type(module).forward is not nn.Linear.forward:
+    """Whether it is a linear layer as torch has it, in float32, whose ``forward`` nobody else has replaced."""
+    if not isinstance(module, nn.Linear) or "forward" in vars(module):
         return False
-    return module.weight.dtype == torch.float32
+    return type(module).forward is nn.Linear.forward and module.weight.dtype == torch.float32
 
 
 def _check_size(name: str, x: Tensor, mixture: BatchMixture) -> None:
