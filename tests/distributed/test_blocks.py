@@ -64,6 +64,20 @@ def test_blocks_of_long_lines_are_cut_by_bytes(tmp_path: Path, monkeypatch: pyte
     assert read == list(enumerate(lines, 1))
 
 
+def test_a_block_that_loses_every_worker_ends_the_run(tmp_path: Path, write_parquet: Callable[..., Path]) -> None:
+    corpus, _ = find_corpus(str(write_parquet(tmp_path / "in.parquet", 20)), block_rows=10)
+    job = Job(corpus, str(tmp_path / "out"))
+    open_output(job.output, job.identity())
+    block = blocks_of(job)[1]
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            Extractor(job, lambda options: Lost(0))({"block": [block]})
+    record = Extractor(job, lambda options: NumberModel())({"block": [block]})
+    assert record["kind"] == ["EngineError"]
+    assert "3 workers were lost while they predicted rows from 11" in record["error"][0]
+    assert [each["error"] for each in run(job, [block])] == [""], "a new run counts anew"
+
+
 class Lost(NumberModel):
     """Its worker is lost in the batch of this number."""
 
@@ -86,7 +100,7 @@ def test_a_lost_worker_leaves_nothing_half_and_nothing_is_done_twice(
     with pytest.raises(KeyboardInterrupt):
         run(job, blocks, Lost(10))
     assert len(results(tmp_path / "out")) == 40
-    assert len(open_output(job.output, job.identity()).unfinished()) == 1
+    assert list((tmp_path / "out" / "_retrieveall" / "writing").glob("part-000000-000002*"))
     (tmp_path / "out" / "part-000000-000001.jsonl").write_text("damaged\n")  # finished, and changed since
     records = run(job, blocks)
     assert [record["before"] for record in records] == [True, False, False, False, False]

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from retrieveall.distributed.corpus import Block
 from retrieveall.distributed.place import Place, absolute
-from retrieveall.errors import DataError, InputError
+from retrieveall.errors import DataError, EngineError, InputError
 
 __all__ = ["Output", "open_output"]
 
@@ -21,6 +21,7 @@ _STATE = "_retrieveall"
 _RUN = f"{_STATE}/run.json"
 _DONE = f"{_STATE}/done"
 _WRITING = f"{_STATE}/writing"
+_TRIES = 3  # workers that a block is given to; Ray itself would go on for ever
 _SHOWN = 80
 
 
@@ -52,13 +53,25 @@ class Output:
         record = {**counts, "bytes": self.place.size(_part(block))}
         self.place.write(_record(block), json.dumps(record).encode(), _WRITING)
 
-    def unfinished(self) -> list[str]:
-        """The names of the blocks that are being written, or were when a worker was lost."""
-        found = Place(f"{self.place.root}/{_WRITING}").listing()
-        return sorted({info.base_name.removeprefix("part-").partition(".")[0] for info in found})
+    def begin(self, block: Block, where: str) -> None:
+        """Count the workers that have begun a block in this run, to find one that every worker is lost with.
+
+        Raises:
+            EngineError: too many.
+        """
+        for number in range(1, _TRIES + 1):
+            name = f"{_WRITING}/{block.name}.try{number}"
+            if self.place.size(name) is None:
+                self.place.mark(name)
+                return
+        raise EngineError(
+            f"{_TRIES} workers were lost while they predicted rows from {block.first + 1:,} of {where}; "
+            "they may need more memory: lower --workers or --batch-size. Finished results are kept; repeat the command "
+            "to go on"
+        )
 
     def clean(self) -> None:
-        """Remove what lost workers had begun to write."""
+        """Remove what lost workers had begun to write, and the counts of ``begin``."""
         self.place.remove_folder(_WRITING)
 
 
@@ -80,6 +93,7 @@ def open_output(path: str, identity: Mapping[str, Any]) -> Output:
                 f"expected --output as a new or empty folder, or one of a stopped run, got {place.root} with "
                 f"{found[0].base_name}; choose another folder"
             )
+    Output(place).clean()
     place.make_folders(_STATE, _DONE, _WRITING)
     place.write(_RUN, json.dumps(now, ensure_ascii=False, indent=1).encode(), _WRITING)
     return Output(place)

@@ -149,6 +149,11 @@ class Place:
         with self.writing(name, temporary) as stream:
             stream.write(data)
 
+    def mark(self, name: str) -> None:
+        """An empty file."""
+        with self._explained("written", name):
+            self._opened[0].open_output_stream(self._path(name)).close()
+
     def _path(self, name: str) -> str:
         path = self._opened[1]
         return f"{path}/{name}" if name else path

@@ -22,8 +22,6 @@ __all__ = ["run_job"]
 
 Report = Callable[[int, int], None]
 
-_TRIES = 3
-"""How often a block is given to another worker after one was lost with it."""
 _WAITING = 2  # blocks at a worker: one in work, one that follows
 _CUTTING = 2  # files that are cut at the same time
 _STORE = 128 * 2**20  # bytes of Ray's object store on this machine; descriptions of blocks are small
@@ -50,7 +48,7 @@ def run_job(
     Raises:
         MissingExtraError: Ray is not installed.
         DataError, InputError, LanguageError, ModelFolderError: the first that a worker met; finished blocks are kept.
-        EngineError: no cluster at the address, or workers were lost again and again on the same block.
+        EngineError: no cluster at the address, or Ray stopped, or workers were lost again and again on the same block.
     """
     ray = import_ray("extract --engine ray")
     address = ray_address(address)
@@ -95,7 +93,9 @@ def _records(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     files = data.from_items([{"file": index} for index in range(len(job.corpus.files))])
     _set_limits(files.context)
-    blocks = files.map_batches(Cutter(job).__call__, batch_size=1, num_cpus=0, concurrency=_CUTTING)
+    blocks = files.map_batches(
+        Cutter(job).__call__, batch_size=1, compute=data.TaskPoolStrategy(size=_CUTTING), num_cpus=0
+    )
     records = blocks.map_batches(
         Extractor,
         fn_constructor_args=(job, open_model, threads),
@@ -103,12 +103,15 @@ def _records(
         compute=data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=_WAITING),
         num_cpus=threads,
         num_gpus=job.model.gpus or None,
-        max_task_retries=_TRIES,
     )
     try:
         yield from records.iter_rows()
     except ray.exceptions.RayError as error:
-        raise EngineError(_lost(job, error)) from None
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise EngineError(
+            f"Ray stopped ({type(error).__name__}: {lines[0][:200]}); finished results are kept, repeat the command to "
+            "go on"
+        ) from None
 
 
 def _set_limits(context: Any) -> None:
@@ -149,20 +152,3 @@ def _collect(records: Iterator[Mapping[str, Any]], job: Job, report: Report | No
 def _error(kind: str, message: str) -> RetrieveAllError:
     found = getattr(errors, kind, RetrieveAllError)
     return RetrieveAllError(message) if found is MissingExtraError else found(message)
-
-
-def _lost(job: Job, error: BaseException) -> str:
-    """Workers were lost on the same block, or Ray failed."""
-    names = [_rows(job, name) for name in Output(Place(job.output)).unfinished()[:3]]
-    at = f" while they predicted {'; '.join(names)}" if names else ""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return (
-        f"workers of Ray were lost more than {_TRIES} times{at} ({type(error).__name__}: {lines[0][:200]}); a worker "
-        "may need more memory: lower --workers or --batch-size. Finished results are kept; repeat the command to go on"
-    )
-
-
-def _rows(job: Job, name: str) -> str:
-    """A block by its name, for people."""
-    file, _, number = name.partition("-")
-    return f"block {int(number) + 1} of {job.corpus.files[int(file)].name}"

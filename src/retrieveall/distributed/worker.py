@@ -76,6 +76,7 @@ class Extractor:
             return found | {"error": str(error), "kind": type(error).__name__}
 
     def _predict(self, block: Block) -> dict[str, int]:
+        self._output.begin(block, self._job.corpus.where(self._job.corpus.files[block.file]))
         if self._model is None:
             self._model = self._open(self._job.model)
         done = Done()
