@@ -125,8 +125,8 @@ class Corpus:
         starts = range(0, rows, step) or (0,)
         for number, first in enumerate(starts):
             stop = min(rows, first + step)
-            share = [file.size * at // max(1, rows) for at in (first, stop)]
-            yield Block(index, number, first, stop - first, *share, last=stop == rows)
+            begin, end = (file.size * at // max(1, rows) for at in (first, stop))
+            yield Block(index, number, first, stop - first, begin, end, last=stop == rows)
 
     def _cut_lines(self, index: int, file: CorpusFile) -> Iterator[Block]:
         """A block ends after ``block_rows`` lines, or earlier where it has ``_MAX_BLOCK`` bytes."""

@@ -7,7 +7,8 @@ memory is that of the models and a batch of texts per worker, whatever the size 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 from retrieveall import errors
@@ -55,7 +56,8 @@ def run_job(
     wanted = workers or (_local_cpus() // threads or 1)
     with connected(ray, address, num_cpus=wanted * threads, object_store_memory=_STORE):
         size = _pool(ray, workers, threads, job.model.gpus)
-        done = _collect(_records(ray, job, size, threads, open_model), job, report)
+        with closing(_records(ray, job, size, threads, open_model)) as records:
+            done = _collect(records, job, report)
     Output(Place(job.output)).clean()
     return done
 
@@ -86,15 +88,16 @@ def _pool(ray: Any, workers: int | None, threads: int, gpus: float) -> int:
 
 def _records(
     ray: Any, job: Job, workers: int, threads: int, open_model: OpenModel | None
-) -> Iterator[Mapping[str, Any]]:
+) -> Generator[Mapping[str, Any]]:
     """What the workers say of each block, in the order in which they finish."""
     import ray.data as data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     files = data.from_items([{"file": index} for index in range(len(job.corpus.files))])
     _set_limits(files.context)
+    cutting = min(_CUTTING, len(job.corpus.files))
     blocks = files.map_batches(
-        Cutter(job).__call__, batch_size=1, compute=data.TaskPoolStrategy(size=_CUTTING), num_cpus=0
+        Cutter(job).__call__, batch_size=1, compute=data.TaskPoolStrategy(size=cutting), num_cpus=0
     )
     records = blocks.map_batches(
         Extractor,
