@@ -5,8 +5,8 @@
 
 Writes a corpus of numbered rows to a temporary folder, predicts it once per number of workers, kills one worker when a
 third of the blocks is done (``--no-kill``: none), compares the ``row_id`` of the results with the rows of the corpus
-one by one, and prints one JSON object per run: rows, workers killed, rows that are missing, that are there twice or that
-differ, seconds and rows a second.
+one by one, and prints one JSON object per run: rows, workers killed, rows that are missing, doubled or
+different, seconds and rows a second.
 
 Without ``--model``, the model is a stub that finds capitalised words by a regular expression. It shows what the engine
 does with rows, and costs next to nothing: its rows a second are those of reading, writing and Ray, not of a model.

@@ -30,7 +30,6 @@ def import_ray(purpose: str) -> Any:
         MissingExtraError: it is not installed.
     """
     os.environ.update(_SETTINGS)
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part logs to standard error
     try:
         import ray
     except ImportError:

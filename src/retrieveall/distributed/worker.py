@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from retrieveall.data.documents import Document, batches
 from retrieveall.data.jsonl import json_line
@@ -19,6 +19,9 @@ from retrieveall.distributed.output import Output
 from retrieveall.distributed.place import Place
 from retrieveall.errors import ModelFolderError, RetrieveAllError
 from retrieveall.types import Prediction
+
+if TYPE_CHECKING:
+    from retrieveall import RetrieveAll
 
 __all__ = ["ROW", "Cutter", "Extractor", "fingerprint", "open_model"]
 
@@ -139,6 +142,7 @@ def open_model(options: ModelOptions) -> Predictor:
     """
     from retrieveall import RetrieveAll
 
+    model: RetrieveAll
     if options.engine == "vllm" and options.gpus > 1:
         model = _open_vllm(options)
     else:
@@ -157,7 +161,7 @@ def open_model(options: ModelOptions) -> Predictor:
     return model
 
 
-def _open_vllm(options: ModelOptions) -> Any:
+def _open_vllm(options: ModelOptions) -> RetrieveAll:
     """vLLM with the backbone divided among the worker's GPUs, by processes of its own."""
     from retrieveall import RetrieveAll
     from retrieveall.engines.vllm import VllmEngine, VllmSettings
