@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -31,11 +32,11 @@ def head(logs: Path) -> Iterator[str]:
             _wait(process, logs / "head.log")
             yield f"127.0.0.1:{port}"
         finally:
-            process.terminate()  # with --block it ends the processes it started
-            try:
+            process.terminate()  # with --block it ends the processes that it started, once it runs
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def environment() -> dict[str, str]:
