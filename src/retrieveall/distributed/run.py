@@ -78,7 +78,7 @@ def _pool(ray: Any, workers: int | None, threads: int, gpus: float) -> int:
     fitting = int(has.get("CPU", 0) // threads)
     if gpus:
         fitting = min(fitting, int(has.get("GPU", 0) / gpus))
-    if workers is None and fitting < 1:
+    if fitting < 1:
         raise InputError(
             f"expected a cluster with {threads} CPUs and {gpus:g} GPUs for a worker, got {has.get('CPU', 0):g} CPUs "
             f"and {has.get('GPU', 0):g} GPUs; lower --threads or --gpus-per-worker"
@@ -110,10 +110,10 @@ def _records(
     try:
         yield from records.iter_rows()
     except ray.exceptions.RayError as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        lines = str(error).strip().splitlines() or [type(error).__name__]  # the last names what happened
         raise EngineError(
-            f"Ray stopped ({type(error).__name__}: {lines[0][:200]}); finished results are kept, repeat the command to "
-            "go on"
+            f"a worker failed, or Ray stopped ({lines[-1].strip()[:300]}); finished results are kept, repeat the "
+            "command to go on"
         ) from None
 
 

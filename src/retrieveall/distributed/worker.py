@@ -6,8 +6,6 @@ under their name when they are complete, so every row has exactly one.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from retrieveall.distributed.job import Done, Job, ModelOptions, OpenModel, Pred
 from retrieveall.distributed.output import Output
 from retrieveall.distributed.place import Place
 from retrieveall.errors import ModelFolderError, RetrieveAllError
+from retrieveall.threads import use_threads
 from retrieveall.types import Prediction
 
 if TYPE_CHECKING:
@@ -50,15 +49,16 @@ class Extractor:
     """Predicts blocks. The model is opened with the first block that is not finished.
 
     Args:
-        open_model: opens the model; another may be given for tests and measurements.
+        opener: opens the model in another way, for tests and measurements.
+        threads: of the numerical libraries.
     """
 
-    def __init__(self, job: Job, open_model: OpenModel | None = None, threads: int | None = None) -> None:
+    def __init__(self, job: Job, opener: OpenModel | None = None, threads: int | None = None) -> None:
         self._job = job
-        self._open = open_model or globals()["open_model"]
+        self._open = opener or open_model
         self._output = Output(Place(job.output))
         self._model: Predictor | None = None
-        _use_threads(threads)
+        use_threads(threads)
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         """A record for each block: its counts, or the error that stops the run."""
@@ -150,7 +150,7 @@ def open_model(options: ModelOptions) -> Predictor:
             options.name,
             engine=options.engine,  # type: ignore[arg-type]  # checked where the engine is opened
             server=options.server,
-            device=options.device,
+            device=_device(options),
             verify=options.verify,
         )
     if options.fingerprint is not None and _fingerprint(model.folder) != options.fingerprint:
@@ -159,6 +159,12 @@ def open_model(options: ModelOptions) -> Predictor:
             "install the same model on every machine"
         )
     return model
+
+
+def _device(options: ModelOptions) -> str | None:
+    """A worker that asked for no GPU stays on the CPU, or all workers of a machine would take its first GPU."""
+    in_process = options.engine in (None, "transformers") and options.server is None
+    return "cpu" if options.device is None and in_process and not options.gpus else options.device
 
 
 def _open_vllm(options: ModelOptions) -> RetrieveAll:
@@ -170,12 +176,3 @@ def _open_vllm(options: ModelOptions) -> RetrieveAll:
     folder = ModelFolder.open(options.name, verify=options.verify)
     parallel = {"tensor_parallel_size": int(options.gpus), "distributed_executor_backend": "mp"}
     return RetrieveAll(folder, VllmEngine(folder.config, folder.path, VllmSettings(options=parallel)))
-
-
-def _use_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
-        os.environ[name] = str(threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
