@@ -70,7 +70,7 @@ def extract(
             "-i",
             metavar="FILE|FOLDER|-",
             help="One text per line (.txt), a table (.csv, .tsv, .parquet, .jsonl), or a folder of .txt and "
-            ".jsonl files.",
+            ".jsonl files; with --engine ray also a URI.",
         ),
     ] = None,
     output: Annotated[
