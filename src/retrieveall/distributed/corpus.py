@@ -220,9 +220,10 @@ def find_corpus(
     root = absolute(path)
     place = Place(root)
     found = place.listing()
-    single = len(found) == 1 and place.relative(found[0]) == found[0].base_name and _is_root(place, found[0])
-    files = sorted((_corpus_file(place.relative(info), info, format) for info in found), key=lambda file: file[0])
-    usable = [file for name, file in files if file is not None and (single or not _is_hidden(name))]
+    single = len(found) == 1 and found[0].path == place.path
+    named = sorted(((place.relative(info), info) for info in found), key=lambda each: each[0])
+    read = [_corpus_file(name, info, format) for name, info in named if single or not _is_hidden(name)]
+    usable = [file for file in read if file is not None]
     if not usable:
         got = f", got {PurePosixPath(found[0].path).name!r}" if single else ", found none"
         raise DataError(
@@ -237,18 +238,14 @@ def find_corpus(
     return Corpus(root, kept, column, block_rows, single), empty
 
 
-def _is_root(place: Place, info: Any) -> bool:
-    return str(info.path) == place.path
-
-
-def _corpus_file(name: str, info: Any, format: FileFormat | None) -> tuple[str, CorpusFile | None]:
+def _corpus_file(name: str, info: Any, format: FileFormat | None) -> CorpusFile | None:
+    """A listed file, None if it is none of a corpus."""
     path = PurePosixPath(name)
     packed = path.suffix.lower() in _PACKED
-    plain = PurePosixPath(path.stem) if packed else path
-    kind = format or _FORMATS.get(plain.suffix.lower())
+    kind = format or _FORMATS.get(PurePosixPath(path.stem).suffix.lower() if packed else path.suffix.lower())
     if kind is None or (packed and kind == "parquet"):
-        return name, None
-    return name, CorpusFile(name, info.size, info.mtime_ns, kind)
+        return None
+    return CorpusFile(name, info.size, info.mtime_ns, kind)
 
 
 def _is_hidden(name: str) -> bool:
