@@ -40,7 +40,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             address = stack.enter_context(head(tmp_path_factory.mktemp("ray")))
         import ray
 
-        ray.cloudpickle.register_pickle_by_value(conftest)
+        for module in (conftest, sys.modules[__name__]):  # workers do not find the modules of the tests
+            ray.cloudpickle.register_pickle_by_value(module)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         stack.callback(ray.shutdown)
         yield address

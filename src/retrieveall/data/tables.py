@@ -97,6 +97,8 @@ def read_parquet(file: Path, column: str | None) -> Iterator[tuple[Line, Documen
             yield from read_parquet_rows(stream, str(file), column, size=file.stat().st_size)
     except FileNotFoundError:
         raise DataError(f"{file}: expected a file, found none; check the path") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
 
 
 def read_parquet_rows(
