@@ -42,7 +42,7 @@ def write_parquet() -> Callable[..., Path]:
 
 @pytest.fixture
 def mixed_corpus(tmp_path: Path, write_parquet: Callable[..., Path]) -> tuple[Path, dict[str, str]]:
-    """A folder of Parquet, JSONL, text and packed text, and what is in it: the texts by file and row number."""
+    """A folder of Parquet, JSONL, text and compressed text, and what is in it: the texts by file and row number."""
     folder = tmp_path / "corpus"
     write_parquet(folder / "a.parquet", 205)
     lines = [json.dumps({"text": f"zeile {n} \U0001f600", "k": n}) for n in range(1, 91)]

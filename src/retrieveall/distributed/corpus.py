@@ -23,7 +23,7 @@ __all__ = ["Block", "Corpus", "CorpusFile", "FileFormat", "find_corpus"]
 FileFormat = Literal["parquet", "jsonl", "text"]
 
 _FORMATS: dict[str, FileFormat] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text"}
-_PACKED = (".gz", ".bz2", ".zst", ".lz4")
+_COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 _CHUNK = 2**22  # bytes read at a time: of object storage, each is a request
 _MAX_BLOCK = 64 * 2**20
 """Bytes of a block; rows of long texts make blocks of fewer rows, so that little is done again after a fault."""
@@ -39,8 +39,8 @@ class CorpusFile:
     format: FileFormat
 
     @property
-    def packed(self) -> bool:
-        return PurePosixPath(self.name).suffix.lower() in _PACKED
+    def compressed(self) -> bool:
+        return PurePosixPath(self.name).suffix.lower() in _COMPRESSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ class Block:
     def name(self) -> str:
         return f"{self.file:06d}-{self.number:06d}"
 
-    def packed(self) -> str:
+    def to_json(self) -> str:
         return json.dumps(asdict(self))
 
     @classmethod
-    def unpacked(cls, text: str) -> Block:
+    def from_json(cls, text: str) -> Block:
         return cls(**json.loads(text))
 
 
@@ -113,7 +113,7 @@ class Corpus:
         file = self.files[index]
         if file.format == "parquet":
             yield from self._cut_rows(index, file)
-        elif file.packed:  # cannot be entered in the middle
+        elif file.compressed:  # cannot be entered in the middle
             yield Block(index, 0, stop=file.size)
         else:
             yield from self._cut_lines(index, file)
@@ -160,11 +160,11 @@ class Corpus:
                     stream, name, self.column, size=file.size, first=block.first, rows=block.rows
                 )
             return
-        opened = self.place.open_unpacked if file.packed else self.place.open
+        opened = self.place.open_decompressed if file.compressed else self.place.open
         with opened(self._path(file)) as stream:
             if block.start:
                 stream.seek(block.start)
-            length = None if file.packed else block.stop - block.start
+            length = None if file.compressed else block.stop - block.start
             lines = lines_from(io.BufferedReader(_Window(stream, length), _CHUNK), name, block.first)
             yield from self._records(lines, file)
 
@@ -241,9 +241,9 @@ def find_corpus(
 def _corpus_file(name: str, info: Any, format: FileFormat | None) -> CorpusFile | None:
     """A listed file, None if it is none of a corpus."""
     path = PurePosixPath(name)
-    packed = path.suffix.lower() in _PACKED
-    kind = format or _FORMATS.get(PurePosixPath(path.stem).suffix.lower() if packed else path.suffix.lower())
-    if kind is None or (packed and kind == "parquet"):
+    compressed = path.suffix.lower() in _COMPRESSED
+    kind = format or _FORMATS.get(PurePosixPath(path.stem).suffix.lower() if compressed else path.suffix.lower())
+    if kind is None or (compressed and kind == "parquet"):
         return None
     return CorpusFile(name, info.size, info.mtime_ns, kind)
 

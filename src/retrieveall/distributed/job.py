@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from retrieveall.distributed.corpus import Corpus
@@ -95,6 +95,3 @@ class Done:
         self.texts += counts["texts"]
         self.entities += counts["entities"]
         self.unknown += counts["unknown"]
-
-    def counts(self) -> dict[str, int]:
-        return asdict(self)

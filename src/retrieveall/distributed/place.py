@@ -105,7 +105,7 @@ class Place:
             yield stream
 
     @contextmanager
-    def open_unpacked(self, name: str) -> Iterator[Any]:
+    def open_decompressed(self, name: str) -> Iterator[Any]:
         """A file from its beginning; ``.gz``, ``.bz2``, ``.zst`` and ``.lz4`` are decompressed."""
         with self._explained("read", name), self._opened[0].open_input_stream(self._path(name)) as stream:
             yield stream

@@ -40,9 +40,9 @@ class Cutter:
             try:
                 for block in self._corpus.cut(int(index)):
                     number = block.number + 1
-                    yield {"block": [block.packed()]}
+                    yield {"block": [block.to_json()]}
             except RetrieveAllError as error:
-                yield {"block": [Block(int(index), number, fault=str(error)).packed()]}
+                yield {"block": [Block(int(index), number, fault=str(error)).to_json()]}
 
 
 class Extractor:
@@ -62,7 +62,7 @@ class Extractor:
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         """A record for each block: its counts, or the error that stops the run."""
-        records = [self._record(Block.unpacked(str(block))) for block in batch["block"]]
+        records = [self._record(Block.from_json(str(block))) for block in batch["block"]]
         return {key: [record[key] for record in records] for key in records[0]}
 
     def _record(self, block: Block) -> dict[str, Any]:
