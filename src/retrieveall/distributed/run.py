@@ -92,7 +92,7 @@ def _records(
     """What the workers say of each block, in the order in which they finish."""
     import ray.data as data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    _quieten()
     files = data.from_items([{"file": index} for index in range(len(job.corpus.files))])
     _set_limits(files.context)
     cutting = min(_CUTTING, len(job.corpus.files))
@@ -115,6 +115,13 @@ def _records(
             f"a worker failed, or Ray stopped ({lines[-1].strip()[:300]}); finished results are kept, repeat the "
             "command to go on"
         ) from None
+
+
+def _quieten() -> None:
+    """Errors are raised, in a line; Ray Data's own stack traces go to its log files only."""
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL)
 
 
 def _set_limits(context: Any) -> None:
