@@ -58,7 +58,6 @@ def connected(ray: Any, address: str | None, **local: Any) -> Iterator[None]:
         yield
         return
     if address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # other users of this machine cannot send code
         options: dict[str, Any] = {"address": "local", "include_dashboard": False, **local}
     else:
         _check_address(address)
