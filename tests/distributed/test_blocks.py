@@ -146,7 +146,8 @@ def cut_and_read(path: Path, **options: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "options", "said"),
     [
-        ("in.parquet", b"PAR1 and no more", {}, "in.parquet: cannot be read as Parquet"),
+        ("in.parquet", b"no parquet", {}, "in.parquet: cannot be read as Parquet"),
+        ("in.parquet", b"PAR1 and no more", {}, "in.parquet: the file is truncated"),
         ("in.jsonl", b'{"text": "a"}\n{"text": 5}\n', {}, "in.jsonl:2: "),
         ("in.jsonl", b'{"text": "a"}\nnothing\n', {"block_rows": 1}, "in.jsonl:2: "),
         ("in.jsonl", b'{"body": "a"}\n', {"column": "bdy"}, r"in.jsonl:1: expected a column 'bdy'.*'body'"),
