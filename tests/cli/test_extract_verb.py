@@ -274,10 +274,10 @@ def test_a_text_that_is_too_long_is_named_and_those_before_it_are_answered(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from retrieveall import arguments
-    from retrieveall.cli import inputs
+    from retrieveall.data import documents
 
-    assert inputs._MAX_CHARACTERS == arguments.MAX_CHARACTERS
-    monkeypatch.setattr(inputs, "_MAX_CHARACTERS", 8)
+    assert documents.MAX_CHARACTERS == arguments.MAX_CHARACTERS
+    monkeypatch.setattr(documents, "MAX_CHARACTERS", 8)
     file = tmp_path / "in.txt"
     file.write_text("Ada\nAda and London\n")
     result = run("extract", "--input", file)

@@ -53,7 +53,18 @@ def test_help_loads_no_library_that_computes(arguments: list[str]) -> None:
     code, seconds, modules = json.loads(done.stderr)
     assert not code
     assert done.stdout
-    heavy = {"torch", "numpy", "transformers", "tokenizers", "faiss", "pyarrow", "scipy", "huggingface_hub", "regex"}
+    heavy = {
+        "torch",
+        "ray",
+        "numpy",
+        "transformers",
+        "tokenizers",
+        "faiss",
+        "pyarrow",
+        "scipy",
+        "huggingface_hub",
+        "regex",
+    }
     assert heavy.isdisjoint(modules)
     assert seconds < 2  # 0.4 on a quiet machine; a library that computes takes longer on any
 

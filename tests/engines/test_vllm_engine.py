@@ -330,3 +330,33 @@ def test_without_vllm_the_error_says_how_to_install_it(
 def test_engines_with_options_of_others(tiny_repeat_model: Path, options: dict[str, str]) -> None:
     with pytest.raises(InputError, match="engine"):
         RetrieveAll.from_pretrained(tiny_repeat_model, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("gpus", [1.0, 2.0])
+def test_a_worker_of_a_corpus_runs_it(
+    stand_in: type[StandIn], tiny_repeat_model: Path, loaded_repeat: RetrieveAll, tmp_path: Path, gpus: float
+) -> None:
+    from retrieveall.distributed import Job, ModelOptions, find_corpus, open_output
+    from retrieveall.distributed.worker import Cutter, Extractor, fingerprint
+    from retrieveall.errors import ModelFolderError
+
+    (tmp_path / "in.txt").write_text("".join(f"{text}\n" for text in TEXTS))
+    corpus, _ = find_corpus(str(tmp_path / "in.txt"))
+    name = str(tiny_repeat_model)
+    model = ModelOptions(name, engine="vllm", gpus=gpus, fingerprint=fingerprint(name))
+    job = Job(corpus, str(tmp_path / "out"), model)
+    open_output(job.output, job.identity())
+    [blocks] = [found["block"] for found in Cutter(job)({"file": [0]})]
+    record = Extractor(job)({"block": blocks})
+    assert (record["error"], record["texts"]) == ([""], [3])
+    assert stand_in.last.options.get("tensor_parallel_size") == (2 if gpus == 2 else None)
+    found = [json.loads(line) for line in (tmp_path / "out" / "part-000000-000000.jsonl").read_text().splitlines()]
+    spans = [[(each["start"], each["end"], each["label"]) for each in result["entities"]] for result in found]
+    expected = loaded_repeat.predict(TEXTS)
+    assert spans == [[(each.start, each.end, each.label) for each in result.entities] for result in expected]
+
+    other = replace(job, output=str(tmp_path / "other"), model=replace(model, fingerprint="0" * 64))
+    open_output(other.output, other.identity())
+    record = Extractor(other)({"block": blocks})
+    assert record["kind"] == [ModelFolderError.__name__]
+    assert "expected the model of the machine that started the run" in record["error"][0]

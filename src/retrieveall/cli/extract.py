@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from retrieveall.cli import completion
+from retrieveall.cli.extract_ray import Extract, RayOptions, extract_on_ray
 from retrieveall.cli.finished import is_finished
 from retrieveall.cli.guard import note
 from retrieveall.cli.options import (
@@ -32,11 +34,19 @@ from retrieveall.cli.render import Format
 
 if TYPE_CHECKING:
     from retrieveall.cli.extraction import Source
-    from retrieveall.cli.inputs import Document
     from retrieveall.cli.render import Renderer
     from retrieveall.cli.resume import Partial
+    from retrieveall.data.documents import Document
 
 __all__ = ["extract"]
+
+
+class Runner(StrEnum):
+    """Where the texts are predicted: in this process, or by workers on Ray."""
+
+    local = "local"
+    ray = "ray"
+
 
 _WIDTH = 120  # columns of a table written to a file
 _BY_SUFFIX = {
@@ -64,13 +74,16 @@ def extract(
             "-i",
             metavar="FILE|FOLDER|-",
             help="One text per line (.txt), a table (.csv, .tsv, .parquet, .jsonl), or a folder of .txt and "
-            ".jsonl files.",
+            ".jsonl files; with --engine ray also a URI.",
         ),
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", dir_okay=False, help="Write to this file, completely or not at all."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to this file, completely or not at all; with --engine ray a folder or a URI.",
         ),
     ] = None,
     model: Model = "base",
@@ -128,9 +141,62 @@ def extract(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="For long runs: keep finished results beside --output, and go on after them when repeated."
+            "--resume",
+            help="For long runs: keep finished results beside --output, and go on after them when repeated; always so "
+            "with --engine ray.",
         ),
     ] = False,
+    engine: Annotated[
+        Runner,
+        typer.Option(
+            "--engine",
+            help="local, or ray for corpora larger than a machine: Parquet, JSONL and text from local disk or object "
+            "storage, by several workers, to a folder of JSONL files.",
+        ),
+    ] = Runner.local,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="With --engine ray: processes that hold the model. Default: one per GPU asked for with "
+            "--gpus-per-worker, else one per --threads CPUs.",
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address",
+            metavar="HOST:PORT",
+            help="With --engine ray: the cluster; default: RAY_ADDRESS, and without that this machine alone.",
+        ),
+    ] = None,
+    worker_engine: Annotated[
+        str | None,
+        typer.Option(
+            "--worker-engine",
+            metavar="ENGINE",
+            help="With --engine ray: transformers (default), or vllm for large backbones.",
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            "--gpus-per-worker",
+            min=0,
+            help="With --engine ray: GPUs of a worker, such as 1, or 0.5 for two workers on one. Default: 1 for vllm, "
+            "else 0.",
+        ),
+    ] = None,
+    block_rows: Annotated[
+        int | None,
+        typer.Option(
+            "--block-rows",
+            min=1,
+            help="With --engine ray: the most rows of a block, which is a file of results, and done again if its "
+            "worker is lost. Default: 5,000.",
+        ),
+    ] = None,
 ) -> None:
     """Find the entities in texts.
 
@@ -142,7 +208,20 @@ def extract(
     have a row per entity, and one for a text without.
     """
     wanted = split_list(labels, "--labels")
-    target = None if output is None or str(output) == "-" else output
+    on_ray = RayOptions(workers, ray_address, worker_engine, gpus_per_worker, block_rows)
+    if engine is Runner.ray:
+        given = Extract(
+            *(texts or [], input, output, model, format, input_format, text_column, whole_file, language, wanted),
+            *(threshold, batch_size, threads, device, explain, verify, server),
+        )
+        done, languages = extract_on_ray(given, on_ray)
+        _note_unknown(done.unknown, done.texts, languages)
+        return
+    if (name := on_ray.given()) is not None:
+        raise typer.BadParameter("this option needs --engine ray", param_hint=name)
+    target = None if output is None or output == "-" else Path(output)
+    if target is not None and target.is_dir():
+        raise typer.BadParameter(f"expected a file, got the folder {target}", param_hint="--output")
     chosen = _choose(format, target)
     source = _open_source(texts or [], input, input_format, whole_file, text_column)
     if resume and (target is None or not source.files):

@@ -9,18 +9,17 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from retrieveall.cli.inputs import batches
 from retrieveall.cli.progress import Advance
 from retrieveall.cli.render import Renderer
 from retrieveall.cli.resume import Partial
-from retrieveall.cli.tables import Document
+from retrieveall.data.documents import Document, batches
 from retrieveall.errors import InputError
 from retrieveall.types import Prediction
 
 if TYPE_CHECKING:
     from retrieveall import RetrieveAll
 
-__all__ = ["Done", "Extraction", "Source"]
+__all__ = ["Done", "Extraction", "Source", "summary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +113,20 @@ class Extraction:
         advance(sum(sizes), self._before)
 
     def summary(self, target: str) -> str:
-        """``1,000 texts, 1,503 entities, 210 texts a second, written to out.csv``."""
-        new = self.done.texts - self._before
-        speed = f"{new / max(self._seconds, 1e-3):,.1f} texts a second"
-        resumed = f" ({self._before:,} of them from the stopped run)" if self._before else ""
-        where = f", written to {target}" if target else ""
-        return (
-            f"{self.done.texts:,} text{'s' * (self.done.texts != 1)}{resumed}, {self.done.entities:,} "
-            f"entit{'y' if self.done.entities == 1 else 'ies'}, {speed}{where}"
-        )
+        """The line at the end."""
+        return summary(self.done.texts, self.done.entities, self._before, self._seconds, target)
+
+
+def summary(texts: int, entities: int, before: int, seconds: float, target: str) -> str:
+    """``1,000 texts, 1,503 entities, 210 texts a second, written to out.csv``.
+
+    Args:
+        before: texts that a stopped run had finished.
+    """
+    speed = f"{(texts - before) / max(seconds, 1e-3):,.1f} texts a second"
+    resumed = f" ({before:,} of them from the stopped run)" if before else ""
+    where = f", written to {target}" if target else ""
+    return (
+        f"{texts:,} text{'s' * (texts != 1)}{resumed}, {entities:,} entit{'y' if entities == 1 else 'ies'}, "
+        f"{speed}{where}"
+    )

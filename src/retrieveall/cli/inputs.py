@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
 from retrieveall.cli.options import InputFormat
-from retrieveall.cli.tables import Document, read_json_column, read_parquet, read_separated
-from retrieveall.config import MAX_CHARACTERS as _MAX_CHARACTERS
+from retrieveall.data.documents import Document, check_length, read_json_texts, read_text_lines
 from retrieveall.data.files import Line, is_cut_character, iter_lines, plain_name
-from retrieveall.data.jsonl import read_jsonl_texts
+from retrieveall.data.tables import read_json_column, read_parquet, read_separated
 from retrieveall.errors import DataError, InputError
 
-__all__ = ["Document", "Reader", "batches", "from_arguments"]
+__all__ = ["Reader", "from_arguments"]
 
 _FORMATS = {
     ".txt": InputFormat.text,
@@ -39,7 +38,6 @@ _BINARY = {
     b"{\\rtf": ("rich text", "save it as plain text"),
 }
 _MAX_FILE = 40 * 2**20  # bytes of a document: that many characters of up to four bytes
-_BATCH_CHARACTERS = 1_000_000
 
 
 def from_arguments(texts: Sequence[str]) -> Iterator[Document]:
@@ -154,12 +152,12 @@ class Reader:
                     f"{next(lines).file}: expected a table for --text-column (.csv, .tsv, .parquet, .jsonl), "
                     "got plain text; give --input-format if it is one"
                 )
-            return _read_text(lines)
+            return read_text_lines(lines)
         return _read_jsonl(lines) if self._column in (None, "text") else read_json_column(lines, str(self._column))
 
     def _checked(self, read: Iterator[tuple[Line, Document]], *, folder: bool) -> Iterator[Document]:
         for line, document in read:
-            _check_length(document.text, line.where)
+            check_length(document.text, line.where)
             if not folder:
                 yield document
             else:
@@ -189,44 +187,13 @@ def _suffix(file: Path) -> str:
     return Path(plain_name(file)).suffix.lower()
 
 
-def batches(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
-    """Documents in lists of at most ``size`` items and about a million characters.
-
-    Documents read before an error are yielded first, so that every line before a broken one gets a prediction.
-    """
-    batch: list[Document] = []
-    characters = 0
-    try:
-        for document in documents:
-            batch.append(document)
-            characters += len(document.text)
-            if len(batch) == size or characters >= _BATCH_CHARACTERS:
-                yield batch
-                batch, characters = [], 0
-    except DataError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
-
-
-def _read_text(lines: Iterable[Line]) -> Iterator[tuple[Line, Document]]:
-    for line in lines:
-        yield line, Document(line.text, {}, len(line.text.encode()) + 1)
-
-
-def _read_jsonl(lines: Iterable[Line]) -> Iterator[tuple[Line, Document]]:
-    empty = True
-    where = ""
-    for line in lines:
-        where = line.file
-        for text in read_jsonl_texts([line]):  # None for a blank line
-            empty = False
-            fields = {key: value for key, value in json.loads(line.text).items() if key != "text"}
-            yield line, Document(text, fields, len(line.text.encode()) + 1)
-    if empty:
-        raise DataError(f'{where}: expected at least one object with "text", got blank lines only; check the file')
+def _read_jsonl(lines: Iterator[Line]) -> Iterator[tuple[Line, Document]]:
+    first = next(lines)
+    found = read_json_texts(chain([first], lines))
+    document = next(found, None)
+    if document is None:
+        raise DataError(f'{first.file}: expected at least one object with "text", got blank lines only; check the file')
+    yield from chain([document], found)
 
 
 def _sniff(lines: Iterator[Line], key: str) -> tuple[InputFormat, Iterator[Line]]:
@@ -276,13 +243,5 @@ def _decode(data: bytes, name: str) -> str:
             f"{name}:{line}: expected UTF-8, got byte 0x{data[error.start]:02x}; "
             "convert the file, for example with iconv"
         ) from None
-    _check_length(text, name)
+    check_length(text, name)
     return text
-
-
-def _check_length(text: str, where: str) -> None:
-    """The same check as in the pipeline, but naming file and line."""
-    if len(text) > _MAX_CHARACTERS:
-        raise DataError(
-            f"{where}: expected a text of at most {_MAX_CHARACTERS:,} characters, got {len(text):,}; split the document"
-        )

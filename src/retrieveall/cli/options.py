@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -11,6 +9,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from retrieveall.cli import completion
+from retrieveall.threads import use_threads
 
 __all__ = [
     "AllowNoAdapters",
@@ -110,16 +109,6 @@ Languages: TypeAlias = Annotated[
         autocompletion=completion.languages,
     ),
 ]
-
-
-def use_threads(threads: int | None) -> None:
-    """Limit the threads of torch, OpenMP and BLAS; call it before any of them is imported."""
-    if threads is None:
-        return
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
-        os.environ[name] = str(threads)
-    if "torch" in sys.modules:  # already imported: environment variables have no effect
-        sys.modules["torch"].set_num_threads(threads)
 
 
 def split_list(value: str | None, option: str) -> list[str] | None:

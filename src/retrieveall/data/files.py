@@ -30,6 +30,7 @@ __all__ = [
     "fail",
     "is_cut_character",
     "iter_lines",
+    "lines_from",
     "open_output",
     "plain_name",
     "replacing",
@@ -75,6 +76,15 @@ def fail(error: DataError) -> None:
 def plain_name(path: Path) -> str:
     """The name of a file without its compression suffix."""
     return path.stem if path.suffix.lower() in _COMPRESSED else path.name
+
+
+def lines_from(stream: IO[bytes], file: str, before: int) -> Iterator[Line]:
+    """The lines of a file from the middle: ``before`` lines come before where ``stream`` stands.
+
+    Raises:
+        DataError: as ``iter_lines``.
+    """
+    yield from _decode(stream, file, fail, before)
 
 
 def iter_lines(source: Stream, report: Report = fail) -> Iterator[Line]:
@@ -247,8 +257,8 @@ def _stream_name(stream: Any) -> str:
     return name if isinstance(name, str) else "<stream>"
 
 
-def _decode(stream: IO[bytes] | IO[str], file: str, report: Report) -> Iterator[Line]:
-    number = 0
+def _decode(stream: IO[bytes] | IO[str], file: str, report: Report, before: int = 0) -> Iterator[Line]:
+    number = before
     while raw := stream.readline(MAX_LINE + 1):
         number += 1
         if len(raw) > MAX_LINE:

@@ -17,9 +17,17 @@ from retrieveall.data.json_values import check_object, parse, string
 from retrieveall.errors import DataError
 from retrieveall.types import Sentence
 
-__all__ = ["read_jsonl_texts", "to_json", "write_jsonl"]
+__all__ = ["json_line", "read_jsonl_texts", "to_json", "write_jsonl"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def json_line(record: Any) -> str:
+    """A value as one line of JSON with its ending; what JSON has no form for is written as text."""
+    line = json.dumps(record, ensure_ascii=False, default=str)
+    if _SURROGATE.search(line):  # in a field of the input: only \\u escapes can represent it
+        line = json.dumps(record, default=str)
+    return line + "\n"
 
 
 def read_jsonl_texts(lines: Iterable[Line]) -> Iterator[str]:

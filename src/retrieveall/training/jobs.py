@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from typing import Any, Protocol
 
 from retrieveall.adapters import AdapterPool
 from retrieveall.config import TrainingConfig
-from retrieveall.errors import LanguageError, MissingExtraError, ModelFolderError, RetrieveAllError
+from retrieveall.errors import LanguageError, ModelFolderError, RetrieveAllError
 from retrieveall.model_folder import ADAPTERS, ModelFolder
+from retrieveall.ray_session import connected, import_ray, ray_address
 from retrieveall.storage import Manifest, Transaction, write_atomic
 from retrieveall.training.data import LanguageData, digest
 from retrieveall.training.run import Training, settings_for
@@ -221,27 +221,15 @@ class RayExecutor:
         retries: int = 2,
         local_cpus: int | None = None,
     ) -> None:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before the import: nothing phones home
-        try:
-            import ray
-        except ImportError:
-            raise MissingExtraError("ray", "ray", "training languages as jobs of a cluster") from None
-        self._ray: Any = ray
-        self._address = address or os.environ.get("RAY_ADDRESS") or None
+        self._ray = import_ray("training languages as jobs of a cluster")
+        self._address = ray_address(address)
         self._cpus, self._gpus, self._retries, self._local_cpus = cpus, gpus, retries, local_cpus
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome | str]]:
         if not jobs:
             return
-        own = not self._ray.is_initialized()
-        if own:
-            here = {} if self._address else {"num_cpus": self._local_cpus}
-            self._ray.init(address=self._address, include_dashboard=False, log_to_driver=False, **here)
-        try:
+        with connected(self._ray, self._address, num_cpus=self._local_cpus):
             yield from self._run(jobs)
-        finally:
-            if own:
-                self._ray.shutdown()
 
     def _run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome | str]]:
         gpus = self._gpus if self._gpus is not None else min(1, self._ray.cluster_resources().get("GPU", 0))

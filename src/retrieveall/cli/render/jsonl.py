@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from retrieveall.cli.render.base import Renderer
+from retrieveall.data.jsonl import json_line
 from retrieveall.types import Prediction
 
 __all__ = ["JsonlRenderer"]
@@ -23,10 +23,4 @@ class JsonlRenderer(Renderer):
         self._explain = explain
 
     def item(self, prediction: Prediction, fields: Mapping[str, Any]) -> str:
-        record = {**fields, **prediction.to_dict(knowledge=self._explain)}
-        line = json.dumps(record, ensure_ascii=False, default=str)
-        try:
-            line.encode()
-        except UnicodeEncodeError:  # a lone surrogate in an input field: only \u escapes can represent it
-            line = json.dumps(record, default=str)
-        return line + "\n"
+        return json_line({**fields, **prediction.to_dict(knowledge=self._explain)})

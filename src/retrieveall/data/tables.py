@@ -5,31 +5,27 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from retrieveall.data.csv_rows import whole_rows
+from retrieveall.data.documents import Document
 from retrieveall.data.files import Line
 from retrieveall.errors import DataError
-from retrieveall.storage import is_truncated, why_not_json
+from retrieveall.storage import why_not_json
 
-__all__ = ["Document", "read_json_column", "read_parquet", "read_separated"]
+__all__ = ["parquet_size", "read_json_column", "read_parquet", "read_parquet_rows", "read_separated"]
 
 _DEFAULT = "text"
+_MAGIC = b"PAR1"  # at both ends of a Parquet file
 _PARQUET_ROWS = 1024  # read at a time
+_PARQUET_BUFFER = 2**20  # bytes; without it a row group's column is read at once
 _MAX_CELL = 40 * 2**20  # characters; the csv module refuses more than 131,072 by default
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A text and the other fields of its record; ``size`` is its length in the file in bytes, for progress."""
-
-    text: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    size: int = 0
 
 
 def read_separated(lines: Iterator[Line], column: str | None, separator: str | None) -> Iterator[tuple[Line, Document]]:
@@ -100,25 +96,94 @@ def read_parquet(file: Path, column: str | None) -> Iterator[tuple[Line, Documen
     Raises:
         DataError: no Parquet file, no such column, or one that holds no text; names file and row.
     """
+    try:
+        with file.open("rb") as stream:
+            yield from read_parquet_rows(stream, str(file), column, size=file.stat().st_size)
+    except FileNotFoundError:
+        raise DataError(f"{file}: expected a file, found none; check the path") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
+
+
+def read_parquet_rows(
+    stream: IO[bytes] | Any, name: str, column: str | None, *, size: int = 0, first: int = 0, rows: int | None = None
+) -> Iterator[tuple[Line, Document]]:
+    """Some rows of an open Parquet file, a thousand at a time; rows are numbered from 1 in the whole file.
+
+    Args:
+        stream: a file that can seek, of Python or of pyarrow.
+        name: of the file, for messages.
+        size: of the file in bytes.
+        first: rows to pass over.
+        rows: to read after them; None for all.
+
+    Raises:
+        DataError: as ``read_parquet``.
+    """
+    with _opened_parquet(stream, name) as table:
+        key = _text_column(table, column, name)
+        each = size // max(1, table.metadata.num_rows)
+        stop = table.metadata.num_rows if rows is None else first + rows
+        for number, row in _numbered_rows(table, first, stop):
+            text = _text(row.pop(key), f"{name}: row {number}", key)
+            yield Line("", number, name), Document(text, {k: _plain(v) for k, v in row.items()}, each)
+
+
+def parquet_size(stream: IO[bytes] | Any, name: str, column: str | None) -> int:
+    """The number of rows of an open Parquet file that has the text column.
+
+    Raises:
+        DataError: no Parquet file, or no such column.
+    """
+    with _opened_parquet(stream, name) as table:
+        _text_column(table, column, name)
+        return int(table.metadata.num_rows)
+
+
+@contextmanager
+def _opened_parquet(stream: IO[bytes] | Any, name: str) -> Iterator[Any]:
     import pyarrow
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(file) as table:
-            names = table.schema_arrow.names
-            name = names[_choose(names, column, str(file))]
-            size = file.stat().st_size // max(1, table.metadata.num_rows)
-            number = 0
-            for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
-                for row in batch.to_pylist():
-                    number += 1
-                    text = _text(row.pop(name), f"{file}: row {number}", name)
-                    yield Line("", number, str(file)), Document(text, {k: _plain(v) for k, v in row.items()}, size)
-    except FileNotFoundError:
-        raise DataError(f"{file}: expected a file, found none; check the path") from None
-    except pyarrow.ArrowException as error:
-        fault = "the file is truncated" if is_truncated(file) else "cannot be read as Parquet"
-        raise DataError(f"{file}: {fault} ({str(error).splitlines()[0]}); get it again") from None
+        with parquet.ParquetFile(stream, buffer_size=_PARQUET_BUFFER) as table:
+            yield table
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        fault = "the file is truncated" if _is_cut(stream) else "cannot be read as Parquet"
+        raise DataError(f"{name}: {fault} ({str(error).splitlines()[0]}); get it again") from None
+
+
+def _is_cut(stream: IO[bytes] | Any) -> bool:
+    """Whether a file begins as Parquet and does not end so."""
+    with suppress(OSError, ValueError):
+        stream.seek(0)
+        start = bytes(stream.read(4))
+        stream.seek(-4, os.SEEK_END)
+        return start == _MAGIC and bytes(stream.read(4)) != _MAGIC
+    return False
+
+
+def _numbered_rows(table: Any, first: int, stop: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows ``first`` to ``stop`` with their numbers from 1; only the row groups that hold them are decoded."""
+    sizes = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
+    starts = list(accumulate(sizes, initial=0))
+    groups = [group for group, size in enumerate(sizes) if starts[group] < stop and starts[group] + size > first]
+    if not groups:
+        return
+    number = starts[groups[0]]
+    for batch in table.iter_batches(batch_size=_PARQUET_ROWS, row_groups=groups):
+        begin, end = max(0, first - number), min(batch.num_rows, stop - number)
+        if begin < end:
+            rows = batch.slice(begin, end - begin).to_pylist()
+            yield from enumerate(rows, number + begin + 1)
+        number += batch.num_rows
+        if number >= stop:
+            return
+
+
+def _text_column(table: Any, column: str | None, name: str) -> str:
+    names: list[str] = table.schema_arrow.names
+    return names[_choose(names, column, name)]
 
 
 def _text(value: Any, where: str, column: str) -> str:
