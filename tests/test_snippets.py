@@ -44,6 +44,8 @@ NOT_RUN = {
     r"retrieveall train panx": "needs weights of a large model; tests/backbones/test_full_cycle.py has tiny ones",
     r"retrieveall extract .*Ada Lovelace.* --model my-model": "the model of the line before",
     r"accelerate launch": "starts processes; tests/training/test_parallel_training.py",
+    r"retrieveall extract .*(--engine ray|\$ )": "starts Ray; tests/distributed/test_ray.py",
+    r"python -m benchmarks\.": "minutes; tests/distributed/test_ray.py kills a worker in small",
     r"retrieveall benchmark": "trains for hours, or needs weights; tests/benchmark/test_command.py has tiny ones",
     r"make (base|model) ": "builds a shipped model; tests/recipes/test_build.py",
     r"python -m (recipes|benchmarks|retrieveall\.benchmark)|OMP_NUM_THREADS=1 torchrun": "needs corpora or other "
@@ -55,6 +57,7 @@ NOT_RUN_PYTHON = {
     "class Engine(Protocol)": "compared with the code below",
     'server="http': "needs a server; tests/engines/test_openai_engine.py",
     "vllm": "needs a GPU; tests/engines/test_vllm_engine.py has a stand-in",
+    "retrieveall.distributed": "starts Ray; tests/distributed/test_ray.py",
     "RayExecutor": "starts Ray; tests/training/test_ray_jobs.py",
     "serving.client": "needs a service; tests/serving/test_client.py and test_languages.py",
 }
