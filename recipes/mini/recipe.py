@@ -16,7 +16,7 @@ from recipes.mini.plain_text import WORDS
 from recipes.mini.positives import find_positives
 from recipes.mini.recipe_settings import Settings
 from recipes.mini.settings import MaskedWordsSettings
-from recipes.mini.taught import copy_backbone, train_taught_model, tune_taught, write_taught_sentences
+from recipes.mini.taught import copy_backbone, mix_backbones, train_taught_model, tune_taught, write_taught_sentences
 from recipes.mini.teacher import Teacher, label_plain_text
 from recipes.mini.tokenizer import train_tokenizer
 from recipes.mini.training import TOKENIZER_FILES, train_masked_words, tune
@@ -80,7 +80,8 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
         {"settings": settings.taught_tuning, "backbone": backbone, **data},
         _work(settings.taught_tuning, longest),
     )
-    given = {"settings": settings.adapters, "backbone": taught, **data}
+    mixed = Step("mixed", mix_backbones, {"share": settings.taught_share, "before": backbone, "after": taught})
+    given = {"settings": settings.adapters, "backbone": mixed, **data}
     return Step("model", train_taught_model, given, _work(settings.adapters, longest))
 
 

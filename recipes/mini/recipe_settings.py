@@ -47,4 +47,5 @@ class Settings(BaseModel):
     taught_corpora: CorpusSettings
     taught_sentences: MadeSettings
     taught_tuning: TrainingConfig
+    taught_share: float = Field(gt=0, le=1, description="of the way from the weights before that tuning to those after")
     adapters: TrainingConfig

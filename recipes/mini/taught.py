@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from safetensors.torch import load_file, save_file
+
 from recipes.base.corpora import Corpora
 from recipes.base.sentences import write_sentences
 from recipes.base.settings import CorpusSettings
@@ -20,7 +22,7 @@ from retrieveall.model_folder import KNOWLEDGE
 from retrieveall.training.run import train
 from retrieveall.training.tuning import tune_backbone
 
-__all__ = ["copy_backbone", "train_taught_model", "tune_taught", "write_taught_sentences"]
+__all__ = ["copy_backbone", "mix_backbones", "train_taught_model", "tune_taught", "write_taught_sentences"]
 
 
 def copy_backbone(folder: Path, backbone: Files) -> None:
@@ -61,6 +63,18 @@ def tune_taught(
     data = language_data(sentences, languages)
     tune_backbone(home, data, settings, folder / "run", device="cpu", show_bar=False)
     shutil.copytree(home / "backbone", folder / "backbone", dirs_exist_ok=True)
+
+
+def mix_backbones(folder: Path, share: float, before: Path, after: Path) -> None:
+    """``backbone/``: weights that are ``share`` of the way from those of ``before`` to those of ``after``.
+
+    What lies between has forgotten less of what the first knew than the second has.
+    """
+    shutil.copytree(after / "backbone", folder / "backbone", dirs_exist_ok=True)
+    old, new = (load_file(each / "backbone" / "model.safetensors") for each in (before, after))
+    mixed = {name: old[name].float().lerp(new[name].float(), share) for name in new}
+    save_file(mixed, folder / "backbone" / "model.safetensors", {"format": "pt"})
+    reuse_examples(after, folder)
 
 
 def train_taught_model(

@@ -151,8 +151,18 @@ def test_a_given_backbone_is_taught_as_it_is(built: Build, tmp_path: Path) -> No
     copied = given.folder(tmp_path) / "backbone"
     assert (copied / "model.safetensors").read_bytes() == (tuned / "model.safetensors").read_bytes()
     assert {step.name for step in all_steps(built.taught(tuned))} == {
-        "given", "negatives", "labels", "taught-sentences", "taught-tuning", "model"
+        "given", "negatives", "labels", "taught-sentences", "taught-tuning", "mixed", "model"
     }  # fmt: skip
+
+
+def test_the_adapters_are_on_weights_between_those_before_and_after(built: Build) -> None:
+    before, after, mixed = (
+        load_file(built.folder(name) / "backbone" / "model.safetensors")
+        for name in ("tuning-2", "taught-tuning", "mixed")
+    )
+    assert any(not np.array_equal(before[name], after[name]) for name in before)
+    for name in before:
+        assert np.allclose(mixed[name], 0.25 * before[name] + 0.75 * after[name], atol=1e-6)
 
 
 def test_the_model_opens_and_finds_names(built: Build) -> None:
@@ -191,7 +201,7 @@ def test_other_settings_train_anew_from_where_they_differ(built: Build, capsys: 
     assert [name for name, state in states.items() if state == "to do"] == ["model"]
     assert list(states.values()).count("done") == len(states) - 1
     states = plan_with("masked_words.seed=1")
-    assert [name for name, state in states.items() if state == "to do"] == [*TRAININGS]
+    assert [name for name, state in states.items() if state == "to do"] == [*TRAININGS[:-1], "mixed", "model"]
 
 
 def test_the_plan_says_how_long_a_training_is(built: Build) -> None:
@@ -209,7 +219,7 @@ def test_a_build_that_is_killed_in_every_training_ends_with_the_same_model(
 ) -> None:
     again = replace(built, out=tmp_path)
     for step in all_steps(again.last):
-        if step.name not in TRAININGS:
+        if step.name not in (*TRAININGS, "mixed"):
             shutil.copytree(step.folder(built.out), step.folder(again.out))
     calls: dict[str, int] = {}
 
