@@ -62,8 +62,8 @@ base: $(VENV)/.installed-model  ## Build base, resumable: make base PANX=DIR RUN
 	$(BIN)/python -m recipes.build base --panx "$(PANX)" --running "$(RUNNING)" --lmtext "$(LMTEXT)" \
 	  --backbone "$(BACKBONE)" --out runs/base
 
-model: $(VENV)/.installed-model  ## Build mini from the corpora, resumable: make model PANX=DIR LMTEXT=DIR
-	$(BIN)/python -m recipes.build mini --panx "$(PANX)" --lmtext "$(LMTEXT)" --out runs/mini
+model: $(VENV)/.installed-model  ## Build mini, taught by base, resumable: make model PANX=DIR RUNNING=DIR LMTEXT=DIR
+	$(BIN)/python -m recipes.build mini --panx "$(PANX)" --running "$(RUNNING)" --lmtext "$(LMTEXT)" --out runs/mini
 
 results: $(VENV)/.installed-dev  ## Measure the shipped model on PAN-X test and write the tables anew: make results PANX=DIR
 	$(BIN)/retrieveall evaluate "$(PANX)" --threads 1 -o benchmarks/results/panx-test.json

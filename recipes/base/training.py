@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -18,7 +19,7 @@ from retrieveall.training.run import LanguageData, train
 from retrieveall.training.tuning import tune_backbone
 from retrieveall.types import Sentence
 
-__all__ = ["build_knowledge", "train_model", "tune"]
+__all__ = ["build_knowledge", "language_data", "train_model", "tune"]
 
 _FEW = 20
 
@@ -45,11 +46,10 @@ def tune(
     """
     tuned = backbone / "model" / "backbone"
     found = KnowledgeBase.open(knowledge) if knowledge is not None else None
-    data = {}
-    for language in languages:
-        own = _language_data(sentences, language)
-        pool = own.pool if found is not None else own.pool[:_FEW]  # the session asks for a pool
-        data[language] = LanguageData(own.train, own.validation, pool)
+    data = {
+        language: own if found is not None else LanguageData(own.train, own.validation, own.pool[:_FEW])
+        for language, own in language_data(sentences, languages).items()
+    }  # the session asks for a pool
     home = folder / "model"
     with Processes.join("cpu").main_first():
         make_home(home, model, data, tuned if tuned.is_dir() else backbone / "backbone", found)
@@ -66,7 +66,7 @@ def train_model(
     languages: tuple[str, ...],
 ) -> None:
     """``model/``: adapters of all languages over the tuned encoder, their scaling and calibration."""
-    data = {language: _language_data(sentences, language) for language in languages}
+    data = language_data(sentences, languages)
     home = folder / "model"
     with Processes.join("cpu").main_first():
         _pack(backbone / "model" / "backbone", folder / "backbone")  # adapters are trained on what is shipped
@@ -82,8 +82,10 @@ def _pack(source: Path, target: Path) -> None:
         shutil.copyfile(path, target / path.name)
 
 
-def _language_data(sentences: Path, language: str) -> LanguageData:
-    def read(name: str) -> list[Sentence]:
+def language_data(sentences: Path, languages: Iterable[str]) -> dict[str, LanguageData]:
+    """What ``write_sentences`` wrote to the folder ``sentences``, by language."""
+
+    def read(name: str, language: str) -> list[Sentence]:
         return read_sentences(sentences / name / f"{language}.jsonl")
 
-    return LanguageData(read("train"), read("validation"), read("pool"))
+    return {each: LanguageData(*(read(name, each) for name in ("train", "validation", "pool"))) for each in languages}

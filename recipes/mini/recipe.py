@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from recipes.base.corpora import Corpora
+from recipes.base.variations import WORDS as MADE_WORDS
 from recipes.corpora import Lines, Sentences
 from recipes.mini.knowledge import build_knowledge
 from recipes.mini.masked_words import tokenise
 from recipes.mini.negatives import find_negatives
 from recipes.mini.plain_text import WORDS
 from recipes.mini.positives import find_positives
-from recipes.mini.settings import MaskedWordsSettings, Settings
+from recipes.mini.recipe_settings import Settings
+from recipes.mini.settings import MaskedWordsSettings
+from recipes.mini.taught import copy_backbone, mix_backbones, train_taught_model, tune_taught, write_taught_sentences
+from recipes.mini.teacher import Teacher, label_plain_text
 from recipes.mini.tokenizer import train_tokenizer
-from recipes.mini.training import train_masked_words, train_model, tune
+from recipes.mini.training import TOKENIZER_FILES, train_masked_words, tune
 from recipes.mini.vectors import train_vectors
 from recipes.steps import Files, Step
 from retrieveall.config import TrainingConfig
@@ -24,19 +30,63 @@ __all__ = ["Settings", "add_arguments", "model"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What this recipe needs beside the settings."""
     parser.add_argument("--panx", type=Path, required=True, help="folder of LANGUAGE/train.tsv and validation.tsv")
+    parser.add_argument("--running", type=Path, required=True, help="folder of LANGUAGE/CORPUS/train.tsv")
     parser.add_argument("--lmtext", type=Path, required=True, help="folder of LANGUAGE.txt.xz")
+    parser.add_argument(
+        "--teacher", default="base", help="model that labels plain text: name or folder (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--backbone",
+        type=Path,
+        help="folder of a backbone that is taught, such as src/retrieveall/models/mini/backbone; built from the"
+        " corpora if left out, which takes hours",
+    )
 
 
 def model(settings: Settings, arguments: argparse.Namespace) -> Step:
     """The last step, whose folder holds the model in ``model/``; the others are those that it needs."""
-    panx, lmtext = arguments.panx, arguments.lmtext
     languages, limits = settings.languages, settings.limits
-    train = Sentences(panx, "train", languages, limits.sentences)
-    validation = Sentences(panx, "validation", languages, limits.validation)
-    text = Lines(lmtext, languages, limits.lines)
-    corpora = {"train": train, "text": text}
-    words = Files(WORDS, tuple(sorted(path.name for path in WORDS.iterdir())))
+    text = Lines(arguments.lmtext, languages, limits.lines)
+    panx = Sentences(arguments.panx, "train", languages, limits.sentences)
+    corpora = {"train": panx, "text": text}
+    rules = _files(WORDS)
+    negatives = Step("negatives", find_negatives, {"settings": settings.negatives, "words": rules, **corpora})
+    if arguments.backbone is None:
+        validation = Sentences(arguments.panx, "validation", languages, limits.validation)
+        backbone = _backbone(settings, corpora, validation, negatives)
+    else:
+        files = Files(arguments.backbone, ("config.json", "model.safetensors", *TOKENIZER_FILES))
+        backbone = Step("given", copy_backbone, {"backbone": files})
 
+    teacher = Teacher(arguments.teacher)
+    labels = Step("labels", label_plain_text, {"settings": settings.teacher, "teacher": teacher, "text": text})
+    sentences = Step(
+        "taught-sentences",
+        write_taught_sentences,
+        {
+            "settings": settings.taught_sentences,
+            "corpora": settings.taught_corpora,
+            "data": Corpora(arguments.panx, arguments.running, languages, limits.sentences),
+            "negatives": negatives,
+            "labels": labels,
+            "words": _files(MADE_WORDS),
+        },
+    )
+    data = {"model": settings.model, "sentences": sentences, "teacher": teacher, "languages": languages}
+    longest = settings.model.prompt.max_tokens
+    taught = Step(
+        "taught-tuning",
+        tune_taught,
+        {"settings": settings.taught_tuning, "backbone": backbone, **data},
+        _work(settings.taught_tuning, longest),
+    )
+    mixed = Step("mixed", mix_backbones, {"share": settings.taught_share, "before": backbone, "after": taught})
+    given = {"settings": settings.adapters, "backbone": mixed, **data}
+    return Step("model", train_taught_model, given, _work(settings.adapters, longest))
+
+
+def _backbone(settings: Settings, corpora: dict[str, Any], validation: Sentences, negatives: Step) -> Step:
+    """The steps from corpora to a backbone that has learnt the names of PAN-X."""
     longest = settings.model.prompt.max_tokens
     labels = list(settings.model.label_names)
     tokenizer = Step("tokenizer", train_tokenizer, {"settings": settings.tokenizer, "labels": labels, **corpora})
@@ -55,12 +105,12 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
         },
         _work(settings.masked_words, longest),
     )
+    train = corpora["train"]
     knowledge = Step("knowledge", build_knowledge, {"dimension": settings.knowledge_dimension, "train": train})
-    negatives = Step("negatives", find_negatives, {"settings": settings.negatives, "words": words, **corpora})
     positives = Step(
         "positives",
         find_positives,
-        {"settings": settings.positives, "words": words, "knowledge": knowledge, **corpora},
+        {"settings": settings.positives, "words": _files(WORDS), "knowledge": knowledge, **corpora},
     )
     data = {
         "model": settings.model,
@@ -74,8 +124,11 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
     for number, training in enumerate(settings.tuning, start=1):
         given = {"settings": training, "backbone": backbone, **data}
         backbone = Step(f"tuning-{number}", tune, given, _work(training, longest))
-    given = {"settings": settings.adapters, "backbone": backbone, **data}
-    return Step("model", train_model, given, _work(settings.adapters, longest))
+    return backbone
+
+
+def _files(folder: Path) -> Files:
+    return Files(folder, tuple(sorted(path.name for path in folder.iterdir())))
 
 
 def _work(training: MaskedWordsSettings | TrainingConfig, row_length: int) -> str:

@@ -1,4 +1,4 @@
-"""All settings of the recipe. What only it has is without defaults: the values are in ``recipe.yaml``."""
+"""The settings of the recipe's steps, without defaults: the values are in ``recipe.yaml``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from retrieveall.config import ModelConfig, OptimisationConfig, TrainingConfig
+from retrieveall.config import OptimisationConfig, TrainingConfig
 
 __all__ = [
     "BackboneSettings",
@@ -14,7 +14,7 @@ __all__ = [
     "NegativesSettings",
     "PositivesSettings",
     "SentencesSettings",
-    "Settings",
+    "TeacherSettings",
     "TextSettings",
     "TokenizerSettings",
     "TuningSettings",
@@ -105,6 +105,14 @@ class PositivesSettings(_Strict):
     seed: int
 
 
+class TeacherSettings(_Strict):
+    """Plain text that the teacher labels."""
+
+    sentences: int = Field(ge=1, description="of a language, that it reads")
+    least: float = Field(ge=0, le=1, description="score of every name of a sentence that is kept")
+    seed: int
+
+
 class SentencesSettings(_Strict):
     """How the training sentences of a language are put together; shares are of the sentences of PAN-X."""
 
@@ -114,22 +122,3 @@ class SentencesSettings(_Strict):
     swapped: float = Field(ge=0, le=1, description="share of sentences that come once more, with mentions swapped")
     mentions: float = Field(ge=0, le=1, description="share of the mentions that are swapped there")
     seed: int
-
-
-class Settings(_Strict):
-    """``recipe.yaml``."""
-
-    languages: tuple[Language, ...] = Field(min_length=1)
-    limits: LimitSettings
-    tokenizer: TokenizerSettings
-    vectors: VectorSettings
-    text: TextSettings
-    backbone: BackboneSettings
-    masked_words: MaskedWordsSettings
-    knowledge_dimension: int = Field(ge=1)
-    negatives: NegativesSettings
-    positives: PositivesSettings
-    sentences: SentencesSettings
-    model: ModelConfig
-    tuning: tuple[TuningSettings, ...]
-    adapters: TrainingConfig

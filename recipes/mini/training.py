@@ -1,4 +1,4 @@
-"""The steps that train: every call of the library's trainer is here."""
+"""The steps that train the backbone: masked words, then names on PAN-X."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from recipes.mini.sentences import language_data
 from recipes.mini.settings import BackboneSettings, MaskedWordsSettings, TuningSettings
 from recipes.mini.tokenizer import open_tokenizer
 from recipes.model_home import make_home
-from retrieveall.config import ModelConfig, TrainingConfig
+from retrieveall.config import ModelConfig
 from retrieveall.knowledge import KnowledgeBase
 from retrieveall.training.loop import fit
 from retrieveall.training.loss import compile_backbone
-from retrieveall.training.run import LanguageData, train
+from retrieveall.training.run import LanguageData
 from retrieveall.training.tuning import parameter_groups, tune_backbone
 
-__all__ = ["train_masked_words", "train_model", "tune"]
+__all__ = ["half_precision", "reuse_examples", "train_masked_words", "tune"]
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -54,20 +54,9 @@ def tune(
     model = model.model_copy(update={"prompt": prompt})
     sentences = language_data(**data)
     home = _model_folder(folder, model, sentences, backbone / "backbone", knowledge)
-    _reuse_examples(backbone, folder)
+    reuse_examples(backbone, folder)
     tune_backbone(home, sentences, settings, folder / "run", show_bar=False)
     shutil.copytree(home / "backbone", folder / "backbone", dirs_exist_ok=True)
-
-
-def train_model(
-    folder: Path, settings: TrainingConfig, backbone: Path, model: ModelConfig, knowledge: Path, **data: Any
-) -> None:
-    """``model/``, the finished model folder: adapters of all languages, their scaling and calibration."""
-    sentences = language_data(**data)
-    half_precision(backbone / "backbone", folder / "backbone")
-    home = _model_folder(folder, model, sentences, folder / "backbone", knowledge)
-    _reuse_examples(backbone, folder)
-    train(home, sentences, settings, folder / "run", show_bar=False)
 
 
 def _model_folder(
@@ -79,7 +68,7 @@ def _model_folder(
     return home
 
 
-def _reuse_examples(before: Path, folder: Path) -> None:
+def reuse_examples(before: Path, folder: Path) -> None:
     """Begin with the training examples of the step before; those that were made for other prompts are made anew."""
     source, target = before / "run" / "examples", folder / "run" / "examples"
     if source.is_dir() and not target.exists():
