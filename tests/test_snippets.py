@@ -46,6 +46,8 @@ NOT_RUN = {
     r"accelerate launch": "starts processes; tests/training/test_parallel_training.py",
     r"retrieveall extract .*(--engine ray|\$ )": "starts Ray; tests/distributed/test_ray.py",
     r"python -m benchmarks\.": "minutes; tests/distributed/test_ray.py kills a worker in small",
+    r"RETRIEVEALL_PEERS=|retrieveall plan .*--data PANX": "needs environments, or a corpus that is not here",
+    r"(head|worker)\$": "starts a cluster of Ray",
     r"retrieveall benchmark": "trains for hours, or needs weights; tests/benchmark/test_command.py has tiny ones",
     r"make (base|model) ": "builds a shipped model; tests/recipes/test_build.py",
     r"python -m (recipes|benchmarks|retrieveall\.benchmark)|OMP_NUM_THREADS=1 torchrun": "needs corpora or other "

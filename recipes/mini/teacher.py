@@ -45,7 +45,7 @@ def label_plain_text(folder: Path, settings: TeacherSettings, teacher: Teacher, 
 
     All that it found is in ``read/``, to which a run that was stopped goes on to add.
     """
-    model = RetrieveAll.from_pretrained(teacher.folder, device="cpu")
+    model = RetrieveAll.from_pretrained(teacher.folder, device="cpu", allow_no_adapters=True)
     read = folder / "read"
     read.mkdir(exist_ok=True)
     runs = [_label(read / f"{language}.jsonl", settings, model, text, language) for language in text.languages]

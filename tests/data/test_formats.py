@@ -428,7 +428,7 @@ REFUSED: dict[str, tuple[str, object, str]] = {
     "labels of texts": ("x.jsonl", TEXT | {"label": ["good"]}, "'label', of a format that is not known"),
     "unknown annotation": ("x.jsonl", TEXT | {"ner": {"PER": ["Ada"]}}, "'ner', of a format that is not known"),
     "JSON of something else": ("x.json", {"a": 1}, "in one of the formats doccano, .*, conll"),
-    "cut JSON": ("x.json", '[{"text": "a", "entities": []}, {"text": ', "got the end of the file"),
+    "cut JSON": ("x.json", '[{"text": "a", "entities": []}, {"text": ', "the file is truncated"),
     "zip": ("x.zip", b"PK\x03\x04....", "unpack it first"),
     "HTML": ("x.html", "<html><body>a</body></html>", "nothing that fits"),
     "tags without a prefix": ("x.tsv", "Ada\tPER\nin\tO\nRom\tLOC\n", "expected a tag such as"),

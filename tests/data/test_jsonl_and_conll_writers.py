@@ -118,7 +118,7 @@ BAD = {
     "no text": ("{}", 'expected the key "text"'),
     "text not a string": ('{"text": 1}', '"text" as a string, got a number'),
     "surrogate": ('{"text": "a\\ud800"}', "lone surrogate"),
-    "deep nesting": ('{"text": ' + "[" * 200_000, "nesting"),
+    "deep nesting": ('{"text": ' + "[" * 200_000, "nested too deeply"),
     "huge number": ('{"text": ' + "1" * 5000 + "}", "digits"),
     "entities not a list": ('{"text": "a", "entities": {}}', '"entities" as a list, got an object'),
     "entity not an object": ('{"text": "a", "entities": [[0, 1]]}', "got a list"),

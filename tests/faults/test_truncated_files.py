@@ -171,7 +171,7 @@ def test_tables(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
 
-    from retrieveall.cli.tables import read_parquet
+    from retrieveall.data.tables import read_parquet
     from retrieveall.knowledge.files import read_table
 
     table = pa.table({"text": ["Ada"] * 50})

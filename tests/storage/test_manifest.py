@@ -26,7 +26,7 @@ def test_the_manifest_finds_damage_and_names_it(tmp_path):
     manifest.verify("adapters/fr")
     manifest.verify("adapters/d")  # a prefix is a file or a folder, not a beginning of a name
     path.write_bytes(data[:-1])
-    with pytest.raises(ModelFolderError, match=r"extra\.txt is damaged: expected 19 bytes, found 18"):
+    with pytest.raises(ModelFolderError, match=r"extra\.txt is truncated: expected 19 bytes, found 18"):
         manifest.verify("adapters/de", full=False)
     path.unlink()
     with pytest.raises(ModelFolderError, match=r"extra\.txt is missing"):

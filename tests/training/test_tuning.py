@@ -122,7 +122,7 @@ def test_a_run_that_is_complete_is_not_done_again(
     monkeypatch.setattr(LoopTrainer, "training_step", None)
     assert tune(bare, data, tmp_path / "run", steps=2) == scores
     assert digests(bare) == after
-    with pytest.raises(DataError, match="another run folder"):
+    with pytest.raises(DataError, match="differs in training settings: steps"):
         tune(bare, data, tmp_path / "run", steps=3)
 
 

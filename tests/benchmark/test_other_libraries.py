@@ -1,7 +1,7 @@
 """Other libraries: our side with a program that stands in for them, and real runs where their environments are.
 
 python -m retrieveall.benchmark.peers environments
-RETRIEVEALL_PEERS=environments python -m pytest tests/benchmark/test_peers.py
+RETRIEVEALL_PEERS=environments python -m pytest tests/benchmark/test_other_libraries.py
 """
 
 from __future__ import annotations
