@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recipes.base.settings import PlainTextSettings
 from recipes.corpora import Lines
-from recipes.mini.plain_text import fits_length, read_lines, sentences_of
+from recipes.mini.plain_text import random_sentences
 from recipes.mini.sentences import read_sentences
 from retrieveall.config import ModelConfig
 from retrieveall.data import write_jsonl
@@ -37,24 +37,13 @@ def label_plain_text(
     tagger = RetrieveAll.from_pretrained(home, device="cpu", allow_no_adapters=True)
     for language in settings.languages:
         rng = random.Random(f"{settings.seed} {language}")
-        found = list(_sure(tagger, settings, _candidates(text, language, rng), rng))
+        found = list(_sure(tagger, settings, random_sentences(text, language, rng), rng))
         found = [
             Sentence(each.text, each.entities, language, f"plain-text:{number}") for number, each in enumerate(found)
         ]
         write_jsonl(found, folder / f"{language}.jsonl")
         print(f"{language}: {len(found):,} sentences, {sum(len(each.entities) for each in found):,} names", flush=True)
     shutil.rmtree(home)
-
-
-def _candidates(text: Lines, language: str, rng: random.Random) -> Iterator[str]:
-    """Sentences of the lines in random order, each once."""
-    lines = read_lines(text, language)
-    seen: set[str] = set()
-    for line in rng.sample(lines, len(lines)):
-        for sentence in sentences_of(line):
-            if fits_length(sentence) and sentence not in seen:
-                seen.add(sentence)
-                yield sentence
 
 
 def _sure(

@@ -29,6 +29,7 @@ __all__ = [
     "fold",
     "mentions_of",
     "pattern",
+    "random_sentences",
     "read_lines",
     "sample",
     "sentences_of",
@@ -168,3 +169,14 @@ def vary(text: str, rng: random.Random, marks: str, *, cased: bool) -> str:
     if draw < 0.075:
         return text.lower() if cased and len(text.lower()) == len(text) else text
     return text.rstrip(marks) if draw < 0.15 else text
+
+
+def random_sentences(text: Lines, language: str, rng: random.Random) -> Iterator[str]:
+    """Sentences of the lines in random order, each once."""
+    lines = read_lines(text, language)
+    seen: set[str] = set()
+    for line in rng.sample(lines, len(lines)):
+        for sentence in sentences_of(line):
+            if fits_length(sentence) and sentence not in seen:
+                seen.add(sentence)
+                yield sentence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -19,7 +20,7 @@ from recipes.steps import Files
 from retrieveall.config import ModelConfig, TrainingConfig
 from retrieveall.knowledge import KnowledgeBase
 from retrieveall.model_folder import KNOWLEDGE
-from retrieveall.training.run import train
+from retrieveall.training.run import LanguageData, train
 from retrieveall.training.tuning import tune_backbone
 
 __all__ = ["copy_backbone", "mix_backbones", "train_taught_model", "tune_taught", "write_taught_sentences"]
@@ -59,8 +60,8 @@ def tune_taught(
     languages: tuple[str, ...],
 ) -> None:
     """``backbone/``: all weights tuned on these sentences, with what is retrieved from the teacher's knowledge."""
-    home = _home(folder, model, backbone / "backbone", sentences, teacher, languages)
     data = language_data(sentences, languages)
+    home = _home(folder, model, backbone / "backbone", data, teacher)
     tune_backbone(home, data, settings, folder / "run", device="cpu", show_bar=False)
     shutil.copytree(home / "backbone", folder / "backbone", dirs_exist_ok=True)
 
@@ -88,16 +89,15 @@ def train_taught_model(
 ) -> None:
     """``model/``, the finished model folder: adapters of all languages, their scaling and calibration."""
     half_precision(backbone / "backbone", folder / "backbone")
-    home = _home(folder, model, folder / "backbone", sentences, teacher, languages)
+    data = language_data(sentences, languages)
+    home = _home(folder, model, folder / "backbone", data, teacher)
     reuse_examples(backbone, folder)
-    train(home, language_data(sentences, languages), settings, folder / "run", device="cpu", show_bar=False)
+    train(home, data, settings, folder / "run", device="cpu", show_bar=False)
 
 
-def _home(
-    folder: Path, model: ModelConfig, backbone: Path, sentences: Path, teacher: Teacher, languages: tuple[str, ...]
-) -> Path:
+def _home(folder: Path, model: ModelConfig, backbone: Path, data: Mapping[str, LanguageData], teacher: Teacher) -> Path:
     """A model folder without adapters, whose knowledge is the teacher's."""
     home = folder / "model"
     knowledge = KnowledgeBase.open(teacher.folder / KNOWLEDGE)
-    make_home(home, model, language_data(sentences, languages), backbone, knowledge)
+    make_home(home, model, data, backbone, knowledge)
     return home

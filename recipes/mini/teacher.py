@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.corpora import Lines
-from recipes.mini.plain_text import fits_length, read_lines, sentences_of
+from recipes.mini.plain_text import random_sentences
 from recipes.mini.settings import TeacherSettings
 from recipes.steps import digest
 from retrieveall.data import write_jsonl
@@ -71,7 +71,7 @@ def _label(path: Path, settings: TeacherSettings, model: RetrieveAll, text: Line
     """Append the teacher's answers to the next sentences, a batch each time, until there are enough."""
     done = _complete_lines(path)
     rng = random.Random(f"{settings.seed} {language}")
-    candidates = islice(_candidates(text, language, rng), done, settings.sentences)
+    candidates = islice(random_sentences(text, language, rng), done, settings.sentences)
     while batch := list(islice(candidates, _BATCH)):
         # Names below the model's own threshold tell that it is unsure.
         adapter = language if language in model.languages else None
@@ -103,14 +103,3 @@ def _read(path: Path, language: str) -> Iterator[Sentence]:
         record = json.loads(line)
         names = tuple(Entity(a, b, label, record["text"][a:b], score) for a, b, label, score in record["names"])
         yield Sentence(record["text"], names, language, f"plain-text:{number}")
-
-
-def _candidates(text: Lines, language: str, rng: random.Random) -> Iterator[str]:
-    """Sentences of the lines in random order, each once."""
-    lines = read_lines(text, language)
-    seen: set[str] = set()
-    for line in rng.sample(lines, len(lines)):
-        for sentence in sentences_of(line):
-            if fits_length(sentence) and sentence not in seen:
-                seen.add(sentence)
-                yield sentence

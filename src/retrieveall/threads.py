@@ -1,11 +1,16 @@
-"""How many threads the numerical libraries use."""
+"""How many processors there are, and how many threads the numerical libraries use."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-__all__ = ["use_threads"]
+__all__ = ["usable_cpus", "use_threads"]
+
+
+def usable_cpus() -> int:
+    """The processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_threads(threads: int | None) -> None:

@@ -60,7 +60,7 @@ def test_no_directory_of_this_machine_is_in_it(made_up: Path, shipped: Path) -> 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("/root/weights/e5", "e5"),
+        ("/models/weights/e5", "e5"),
         ("no file /home/a b", "no file a b"),
         ("python /x/y.py --out /tmp/z/", "python y.py --out z/"),
         ("C:\\Users\\me\\model", "model"),

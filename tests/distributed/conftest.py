@@ -1,30 +1,15 @@
-"""Corpora of a few files, and a model that costs nothing, in this process and on Ray."""
+"""Corpora of a few files."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow
 import pytest
 from pyarrow import parquet
-
-from retrieveall.types import Entity, Knowledge, Prediction, Route
-
-
-class NumberModel:
-    """Finds numbers. Sent to workers by value, so it needs no module of the tests there."""
-
-    def predict(self, texts: Sequence[str], **options: Any) -> list[Prediction]:
-        return [self.one(text) for text in texts]
-
-    def one(self, text: str) -> Prediction:
-        found = tuple(Entity(m.start(), m.end(), "NUM", m.group(), 0.5) for m in re.finditer(r"\d+", text))
-        return Prediction(text, found, Route({"en": 1.0}, {"en": 1.0}, "vote"), Knowledge())
 
 
 @pytest.fixture
@@ -59,12 +44,3 @@ def mixed_corpus(tmp_path: Path, write_parquet: Callable[..., Path]) -> tuple[Pa
     rows |= {f"c.txt:{n}": f"line {n}" for n in range(1, 102)}
     rows |= {"d.txt.gz:1": "eins", "d.txt.gz:2": "zwei 2"}
     return folder, rows
-
-
-def results(folder: Path) -> list[dict[str, Any]]:
-    """All results in a folder, in the order of the names of its files."""
-    return [json.loads(line) for file in sorted(folder.glob("part-*.jsonl")) for line in _lines(file)]
-
-
-def _lines(file: Path) -> Iterable[str]:
-    return file.read_text(encoding="utf-8").split("\n")[:-1]

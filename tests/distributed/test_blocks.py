@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from number_model import NumberModel, results
 
-from conftest import NumberModel, results
 from retrieveall.distributed import Corpus, Job, find_corpus, open_output
 from retrieveall.distributed.worker import Cutter, Extractor
 from retrieveall.errors import DataError, InputError

@@ -13,12 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import number_model
 import pytest
+from number_model import NumberModel, results
 from ray_head import environment, head
 from typer.testing import CliRunner, Result
 
-import conftest
-from conftest import NumberModel, results
 from retrieveall import RetrieveAll
 from retrieveall.cli.app import app
 from retrieveall.distributed import Job, find_corpus, open_output, run_job
@@ -40,7 +40,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             address = stack.enter_context(head(tmp_path_factory.mktemp("ray")))
         import ray
 
-        for module in (conftest, sys.modules[__name__]):  # workers do not find the modules of the tests
+        for module in (number_model, sys.modules[__name__]):  # workers do not find the modules of the tests
             ray.cloudpickle.register_pickle_by_value(module)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         stack.callback(ray.shutdown)

@@ -339,11 +339,12 @@ def test_a_worker_of_a_corpus_runs_it(
     from retrieveall.distributed import Job, ModelOptions, find_corpus, open_output
     from retrieveall.distributed.worker import Cutter, Extractor, fingerprint
     from retrieveall.errors import ModelFolderError
+    from retrieveall.model_folder import ModelFolder
 
     (tmp_path / "in.txt").write_text("".join(f"{text}\n" for text in TEXTS))
     corpus, _ = find_corpus(str(tmp_path / "in.txt"))
     name = str(tiny_repeat_model)
-    model = ModelOptions(name, engine="vllm", gpus=gpus, fingerprint=fingerprint(name))
+    model = ModelOptions(name, engine="vllm", gpus=gpus, fingerprint=fingerprint(ModelFolder.open(name)))
     job = Job(corpus, str(tmp_path / "out"), model)
     open_output(job.output, job.identity())
     [blocks] = [found["block"] for found in Cutter(job)({"file": [0]})]

@@ -202,8 +202,9 @@ def _predict(runner: Runner, corpora: Mapping[str, Corpus]) -> tuple[float, dict
 
 def rows_of(corpus: Corpus, found: Sequence[Found]) -> list[Row]:
     """Gold and predicted spans of the test sentences of a language; predictions as its corpus marks entities."""
-    texts = {normalise(sentence.text).text for sentence in corpus.knowledge}
-    mentions = {entity.text.casefold() for sentence in corpus.knowledge for entity in sentence.entities}
+    known = corpus.knowledge
+    texts = {normalise(sentence.text).text for sentence in known}
+    mentions = {entity.text.casefold() for sentence in known for entity in sentence.entities}
     return [_row(gold, own, corpus, texts, mentions) for gold, own in zip(corpus.test, found, strict=True)]
 
 

@@ -75,6 +75,7 @@ def extract_on_ray(options: Extract, ray: RayOptions) -> tuple[Done, tuple[str, 
     """
     from retrieveall.cli.extraction import summary
     from retrieveall.distributed import open_output, run_job
+    from retrieveall.distributed.worker import fingerprint
     from retrieveall.model_folder import ModelFolder
     from retrieveall.ray_session import import_ray
 
@@ -82,7 +83,7 @@ def extract_on_ray(options: Extract, ray: RayOptions) -> tuple[Done, tuple[str, 
     import_ray("extract --engine ray")  # at once, before anything is read
     corpus = _find(options, source, ray.block_rows)
     folder = ModelFolder.open(options.model, verify=options.verify)
-    job = _job(options, ray, corpus, target)
+    job = _job(options, ray, corpus, target, fingerprint(folder))
     output = open_output(target, job.identity())
     started = time.monotonic()
     shown = is_terminal(sys.stderr)
@@ -139,12 +140,11 @@ def _find(options: Extract, source: str, block_rows: int | None) -> Corpus:
     return corpus
 
 
-def _job(options: Extract, ray: RayOptions, corpus: Corpus, target: str) -> Job:
+def _job(options: Extract, ray: RayOptions, corpus: Corpus, target: str, fingerprint: str) -> Job:
     from pathlib import Path
 
     from retrieveall.distributed import Job, ModelOptions
     from retrieveall.distributed.place import absolute
-    from retrieveall.distributed.worker import fingerprint
 
     folder = Path(options.model).expanduser().is_dir()
     model = ModelOptions(
@@ -154,7 +154,7 @@ def _job(options: Extract, ray: RayOptions, corpus: Corpus, target: str) -> Job:
         device=options.device,
         verify=options.verify,
         gpus=ray.gpus_per_worker if ray.gpus_per_worker is not None else float(ray.worker_engine == "vllm"),
-        fingerprint=fingerprint(options.model, verify=False),
+        fingerprint=fingerprint,
     )
     return Job(
         corpus,

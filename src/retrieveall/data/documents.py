@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from retrieveall.config import MAX_CHARACTERS
 from retrieveall.data.files import Line
-from retrieveall.data.jsonl import read_jsonl_texts
+from retrieveall.data.json_values import check_object, parse, string
 from retrieveall.errors import DataError
 
 __all__ = ["Document", "batches", "check_length", "read_json_texts", "read_text_lines"]
@@ -61,9 +60,15 @@ def read_json_texts(lines: Iterable[Line]) -> Iterator[tuple[Line, Document]]:
         DataError: not JSON, or no text; names file and line.
     """
     for line in lines:
-        for text in read_jsonl_texts([line]):  # none for a blank line
-            fields = {key: value for key, value in json.loads(line.text).items() if key != "text"}
-            yield line, Document(text, fields, len(line.text.encode()) + 1)
+        if not line.text.strip():
+            continue
+        try:
+            record = check_object(parse(line.text))
+            text = string(record, "text")
+        except ValueError as error:
+            raise DataError(f"{line.where}: {error}") from None
+        del record["text"]
+        yield line, Document(text, record, len(line.text.encode()) + 1)
 
 
 def check_length(text: str, where: str) -> None:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from retrieveall.data.files import Line, open_output
-from retrieveall.data.json_values import check_object, parse, string
+from retrieveall.data.files import open_output
 from retrieveall.errors import DataError
 from retrieveall.types import Sentence
 
-__all__ = ["json_line", "read_jsonl_texts", "to_json", "write_jsonl"]
+__all__ = ["json_line", "to_json", "write_jsonl"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -28,21 +27,6 @@ def json_line(record: Any) -> str:
     if _SURROGATE.search(line):  # in a field of the input: only \\u escapes can represent it
         line = json.dumps(record, default=str)
     return line + "\n"
-
-
-def read_jsonl_texts(lines: Iterable[Line]) -> Iterator[str]:
-    """The ``"text"`` of every line; blank lines are skipped.
-
-    Raises:
-        DataError: not JSON, or no text; names file and line.
-    """
-    for line in lines:
-        if not line.text.strip():
-            continue
-        try:
-            yield string(check_object(parse(line.text)), "text")
-        except ValueError as error:
-            raise DataError(f"{line.where}: {error}") from None
 
 
 def plain(sentence: Sentence, number: int) -> dict[str, Any]:

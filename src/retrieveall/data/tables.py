@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import accumulate
 from pathlib import Path
@@ -17,12 +16,11 @@ from retrieveall.data.csv_rows import whole_rows
 from retrieveall.data.documents import Document
 from retrieveall.data.files import Line
 from retrieveall.errors import DataError
-from retrieveall.storage import why_not_json
+from retrieveall.storage import is_truncated_stream, why_not_json
 
 __all__ = ["parquet_size", "read_json_column", "read_parquet", "read_parquet_rows", "read_separated"]
 
 _DEFAULT = "text"
-_MAGIC = b"PAR1"  # at both ends of a Parquet file
 _PARQUET_ROWS = 1024  # read at a time
 _PARQUET_BUFFER = 2**20  # bytes; without it a row group's column is read at once
 _MAX_CELL = 40 * 2**20  # characters; the csv module refuses more than 131,072 by default
@@ -149,18 +147,8 @@ def _opened_parquet(stream: IO[bytes] | Any, name: str) -> Iterator[Any]:
         with parquet.ParquetFile(stream, buffer_size=_PARQUET_BUFFER) as table:
             yield table
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        fault = "the file is truncated" if _is_cut(stream) else "cannot be read as Parquet"
+        fault = "the file is truncated" if is_truncated_stream(stream) else "cannot be read as Parquet"
         raise DataError(f"{name}: {fault} ({str(error).splitlines()[0]}); get it again") from None
-
-
-def _is_cut(stream: IO[bytes] | Any) -> bool:
-    """Whether a file begins as Parquet and does not end so."""
-    with suppress(OSError, ValueError):
-        stream.seek(0)
-        start = bytes(stream.read(4))
-        stream.seek(-4, os.SEEK_END)
-        return start == _MAGIC and bytes(stream.read(4)) != _MAGIC
-    return False
 
 
 def _numbered_rows(table: Any, first: int, stop: int) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -18,6 +18,7 @@ from retrieveall.distributed.place import Place
 from retrieveall.distributed.worker import Cutter, Extractor
 from retrieveall.errors import EngineError, InputError, MissingExtraError, RetrieveAllError
 from retrieveall.ray_session import connected, import_ray, ray_address
+from retrieveall.threads import usable_cpus
 
 __all__ = ["run_job"]
 
@@ -53,19 +54,13 @@ def run_job(
     """
     ray = import_ray("extract --engine ray")
     address = ray_address(address)
-    wanted = workers or (_local_cpus() // threads or 1)
+    wanted = workers or (usable_cpus() // threads or 1)
     with connected(ray, address, num_cpus=wanted * threads, object_store_memory=_STORE):
         size = _pool(ray, workers, threads, job.model.gpus)
         with closing(_records(ray, job, size, threads, open_model)) as records:
             done = _collect(records, job, report)
     Output(Place(job.output)).clean()
     return done
-
-
-def _local_cpus() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pool(ray: Any, workers: int | None, threads: int, gpus: float) -> int:

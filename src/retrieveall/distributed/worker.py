@@ -21,6 +21,7 @@ from retrieveall.types import Prediction
 
 if TYPE_CHECKING:
     from retrieveall import RetrieveAll
+    from retrieveall.model_folder import ModelFolder
 
 __all__ = ["ROW", "Cutter", "Extractor", "fingerprint", "open_model"]
 
@@ -113,18 +114,8 @@ def _counts(predictions: Sequence[Prediction]) -> dict[str, int]:
     }
 
 
-def fingerprint(name: str, *, verify: bool = True) -> str:
-    """A hash of the checksums of a model's files.
-
-    Raises:
-        ModelFolderError: as ``RetrieveAll.from_pretrained``.
-    """
-    from retrieveall.model_folder import ModelFolder
-
-    return _fingerprint(ModelFolder.open(name, verify=verify))
-
-
-def _fingerprint(folder: Any) -> str:
+def fingerprint(folder: ModelFolder) -> str:
+    """A hash of the checksums of a model's files."""
     import hashlib
 
     from retrieveall.storage import Manifest
@@ -153,7 +144,7 @@ def open_model(options: ModelOptions) -> Predictor:
             device=_device(options),
             verify=options.verify,
         )
-    if options.fingerprint is not None and _fingerprint(model.folder) != options.fingerprint:
+    if options.fingerprint is not None and fingerprint(model.folder) != options.fingerprint:
         raise ModelFolderError(
             f"{model.folder.path}: expected the model of the machine that started the run, got other files; "
             "install the same model on every machine"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieveall.storage import MANIFEST, sha256_file
+from retrieveall.threads import usable_cpus
 
 __all__ = ["Provenance"]
 
@@ -58,7 +58,7 @@ class Provenance:
             machine={
                 "platform": platform.platform(),
                 "processor": _processor(),
-                "cpus": _cpus(),
+                "cpus": usable_cpus(),
                 "threads": _threads(),
             },
             versions={
@@ -104,12 +104,6 @@ def _processor() -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "") or platform.processor() or platform.machine()
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _threads() -> int | None:

@@ -6,7 +6,7 @@ from retrieveall.storage.checks import check_safetensors, read_json, refuse_unsa
 from retrieveall.storage.files import MANIFEST, safe_join, sha256_file, write_atomic
 from retrieveall.storage.manifest import FileRecord, Manifest
 from retrieveall.storage.transaction import Transaction, recover
-from retrieveall.storage.truncation import is_truncated, why_not_json
+from retrieveall.storage.truncation import is_truncated, is_truncated_stream, why_not_json
 
 __all__ = [
     "MANIFEST",
@@ -15,6 +15,7 @@ __all__ = [
     "Transaction",
     "check_safetensors",
     "is_truncated",
+    "is_truncated_stream",
     "read_json",
     "recover",
     "refuse_unsafe_weights",

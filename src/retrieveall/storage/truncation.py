@@ -6,9 +6,9 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-__all__ = ["is_truncated", "why_not_json"]
+__all__ = ["is_truncated", "is_truncated_stream", "why_not_json"]
 
 _PARQUET, _ARROW = b"PAR1", b"ARROW1"  # a file begins and ends with its mark
 _LONGEST_HEADER = 100_000_000  # as the library safetensors has it
@@ -56,22 +56,31 @@ def is_truncated(path: Path) -> bool:
     """Whether a safetensors, Parquet or Arrow file ends before it should; False for any other file."""
     try:
         with path.open("rb") as file:
-            start = file.read(8)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 6))
-            end = file.read(6)
-            if start.startswith(_PARQUET):
-                return not end.endswith(_PARQUET)
-            if start.startswith(_ARROW):
-                return end != _ARROW
-            return path.suffix == ".safetensors" and _is_short(file, start, size)
+            return is_truncated_stream(file) or (path.suffix == ".safetensors" and _is_short(file))
     except OSError:
         return False
 
 
-def _is_short(file: IO[bytes], start: bytes, size: int) -> bool:
+def is_truncated_stream(file: IO[bytes] | Any) -> bool:
+    """The same of an open Parquet or Arrow file that can seek, of Python or of pyarrow."""
+    try:
+        file.seek(0)
+        start = bytes(file.read(6))
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - 6))
+        end = bytes(file.read(6))
+    except (OSError, ValueError):
+        return False
+    if start.startswith(_PARQUET):
+        return not end.endswith(_PARQUET)
+    return start == _ARROW and end != _ARROW
+
+
+def _is_short(file: IO[bytes]) -> bool:
     """Whether a safetensors file is shorter than its header says: eight bytes, the header and the tensors."""
-    length = int.from_bytes(start, "little")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
     if length > _LONGEST_HEADER:
         return False
     if size < 8 + length:

@@ -10,7 +10,7 @@ from typing import Any
 
 from retrieveall.benchmark.errors import confusion, reliability
 from retrieveall.benchmark.report.results import Results
-from retrieveall.benchmark.report.tables import cost_of, f1_values, growth_points, is_complete, mean_f1, size_points
+from retrieveall.benchmark.report.tables import cost_of, f1_values, growth_points, mean_f1, size_points
 from retrieveall.errors import MissingExtraError
 
 __all__ = ["draw_all"]
@@ -101,7 +101,7 @@ def _f1_by_language(plt: Any, results: Results) -> Any:
                 height = row + 0.5 * ((number + 0.5) / len(results.languages) - 0.5)
                 axes.plot([min(own), max(own)], [height, height], color="#bbbbbb", linewidth=1.5, zorder=1)
                 axes.plot([sum(own) / len(own)], [height], linestyle="none", markersize=6, **_style(number))
-        whole = mean_f1(results, method) if is_complete(results, method) else None
+        whole = mean_f1(results, method) if results.is_complete(method) else None
         if whole is not None:
             axes.plot([100 * whole] * 2, [row - 0.38, row + 0.38], color="#222222", linewidth=2.5)
     _label_rows(axes, methods)
@@ -168,7 +168,7 @@ def _growth(plt: Any, results: Results) -> Any:
 def _cost_against_f1(plt: Any, results: Results) -> Any:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     for number, method in enumerate(results.methods):
-        if not is_complete(results, method):
+        if not results.is_complete(method):
             continue
         cost, f1 = cost_of(results, method), 100 * (mean_f1(results, method) or 0.0)
         style = _style(number) | {"linestyle": "none", "label": method}

@@ -81,7 +81,8 @@ def render_markdown(results: Results, figures: Mapping[str, tuple[str, str]]) ->
         ]
     if results.has_predictions:
         parts += ["## Errors", "Of 100 gold entities.", tables.errors(results), tables.seen(results)]
-        parts += [f"By language, {' and '.join(results.compared_in_detail)}:", tables.errors_by_language(results)]
+        compared = " and ".join(tables.compared_in_detail(results))
+        parts += [f"By language, {compared}:", tables.errors_by_language(results)]
     parts += [
         "## Cost",
         "Training and prediction of all languages with one seed. Methods that differ at inference only share a trained "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from retrieveall.benchmark.runner import CELLS, CONFIG, PLAN
 from retrieveall.benchmark.saved import read_saved
-from retrieveall.benchmark.scores import Row
+from retrieveall.benchmark.scores import Comparison, Row, compare, count
 from retrieveall.benchmark.settings import BenchmarkConfig
 from retrieveall.benchmark.worker import FAILED, RESULT, load_rows
 from retrieveall.config import load_yaml
@@ -79,23 +80,32 @@ class Results:
     @property
     def baselines(self) -> list[str]:
         """Methods of other kinds than the project's own, with a result in every language."""
-        return [
-            name
-            for name in self.methods
-            if self.kind(name) != "retrieveall" and len(self.main(name)) == len(self.languages)
-        ]
+        return [name for name in self.methods if self.kind(name) != "retrieveall" and self.is_complete(name)]
 
-    @property
-    def compared_in_detail(self) -> list[str]:
-        """The reference and the baseline with the highest mean F1, if there is one."""
+    @cached_property
+    def comparisons(self) -> dict[str, Comparison]:
+        """Each method against the reference, on the languages and seeds that both have; see ``scores.compare``."""
+        if not self.methods or not self.has_predictions:
+            return {}
+        first = self.main(self.reference)
+        found = {}
+        for method in self.methods:
+            if method == self.reference:
+                continue
+            own = self.main(method)
+            shared = [language for language in own if language in first]
+            if shared:
+                found[method] = compare(
+                    *(
+                        {language: [count(run.rows[language]) for run in runs[language]] for language in shared}
+                        for runs in (own, first)
+                    )
+                )
+        return found
 
-        def f1(method: str) -> float:
-            runs = self.main(method)
-            f1s = [[float(run.result["scores"][each]["f1"]) for run in own] for each, own in runs.items()]
-            return sum(sum(own) / len(own) for own in f1s)
-
-        others = sorted((name for name in self.baselines if name != self.reference), key=f1)
-        return [self.reference, *others[-1:]]
+    def is_complete(self, method: str) -> bool:
+        """Whether the method has a result in every language, so that its mean can stand beside others."""
+        return len(self.main(method)) == len(self.languages)
 
     def kind(self, method: str) -> str:
         return next(each.kind for each in self.config.methods if each.name == method)

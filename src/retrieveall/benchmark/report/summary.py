@@ -88,9 +88,9 @@ def _span(numbers: Sequence[int]) -> str:
 def claims(results: Results, source: str = "") -> str:
     """How the reference stands to each baseline, one line each, with the source where there is one to name."""
     reference = results.reference
-    if results.kind(reference) != "retrieveall" or not tables.is_complete(results, reference):
+    if results.kind(reference) != "retrieveall" or not results.is_complete(reference):
         return ""
-    against = tables.comparisons(results)
+    against = results.comparisons
     lines = [_against_the_mean(results), *(_against(results, name, against.get(name)) for name in results.baselines)]
     ending = f" ({source})" if source else ""
     return "\n".join(f"- {line}{ending}" for line in lines if line)
@@ -112,7 +112,7 @@ def _against(results: Results, name: str, found: Comparison | None) -> str:
     if found is None:
         return ""
     difference, low, high = -100 * found.difference, -100 * found.high, -100 * found.low
-    numbers = f"{_signed(difference)} F1, 95% interval {_signed(low)} to {_signed(high)}, p {_p(found)}"
+    numbers = f"{_signed(difference)} F1, 95% interval {_signed(low)} to {_signed(high)}, p {tables.p_value(found)}"
     if low <= 0 <= high:
         return f"Not told apart from {name}: {numbers}."
     if difference > 0:
@@ -122,10 +122,6 @@ def _against(results: Results, name: str, found: Comparison | None) -> str:
 
 def _signed(value: float) -> str:
     return f"{round(value, 1) + 0.0:+.1f}"  # no minus before zero
-
-
-def _p(found: Comparison) -> str:
-    return "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
 
 
 def _except(results: Results, name: str) -> str:
@@ -154,7 +150,7 @@ def _why(results: Results, name: str) -> str:
 
 def _by_language(results: Results) -> str:
     table = tables.errors_by_language(results)
-    return f"The same by language, {' and '.join(results.compared_in_detail)}:\n\n{table}" if table else ""
+    return f"The same by language, {' and '.join(tables.compared_in_detail(results))}:\n\n{table}" if table else ""
 
 
 def _trained_apart(results: Results) -> list[str]:
@@ -166,7 +162,7 @@ def _trained_apart(results: Results) -> list[str]:
 
 def _scores(results: Results, methods: Sequence[str]) -> str:
     """F1, its difference to the reference, and what it costs."""
-    against = tables.comparisons(results)
+    against = results.comparisons
     rows = []
     for name in methods:
         cost = tables.cost_of(results, name)

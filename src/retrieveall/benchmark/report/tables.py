@@ -20,13 +20,13 @@ from retrieveall.benchmark.errors import (
     sentence_f1,
 )
 from retrieveall.benchmark.report.results import Results, Run
-from retrieveall.benchmark.scores import Comparison, Row, compare, count
+from retrieveall.benchmark.scores import Comparison, Row
 from retrieveall.evaluation.report import markdown_table, per_cent
 
 __all__ = [
     "amount",
     "compared",
-    "comparisons",
+    "compared_in_detail",
     "cost_of",
     "costs",
     "error_shares",
@@ -36,12 +36,12 @@ __all__ = [
     "f1_values",
     "growth",
     "growth_points",
-    "is_complete",
     "label_scores",
     "mean_and_number",
     "mean_f1",
     "missing",
     "more_scores",
+    "p_value",
     "provenance",
     "routing",
     "seen",
@@ -76,35 +76,9 @@ def mean_f1(results: Results, method: str) -> Ratio:
     return mean([mean(f1_values(results, method, language)) for language in results.languages])
 
 
-def is_complete(results: Results, method: str) -> bool:
-    """Whether the method has a result in every language, so that its mean can stand beside others."""
-    return len(results.main(method)) == len(results.languages)
-
-
-def comparisons(results: Results) -> dict[str, Comparison]:
-    """Each method against the reference, on the languages and seeds that both have; see ``scores.compare``."""
-    if not results.methods or not results.has_predictions:
-        return {}
-    first = results.main(results.reference)
-    found = {}
-    for method in results.methods:
-        if method == results.reference:
-            continue
-        own = results.main(method)
-        shared = [language for language in own if language in first]
-        if shared:
-            found[method] = compare(
-                *(
-                    {language: [count(run.rows[language]) for run in runs[language]] for language in shared}
-                    for runs in (own, first)
-                )
-            )
-    return found
-
-
 def f1_by_language(results: Results) -> str:
     """F1 of each method and language, and how it compares with the reference."""
-    against = comparisons(results)
+    against = results.comparisons
     header = ["method", "mean", "difference", "95% interval", "p", *results.languages]
     rows = []
     for method in results.methods:
@@ -126,8 +100,12 @@ def compared(found: Comparison | None) -> list[str]:
     if found is None:
         return ["", "", ""]
     low, high = (f"{100 * bound:+.1f}" for bound in (found.low, found.high))
-    p = "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
-    return [f"{100 * found.difference:+.1f}", f"{low} to {high}", p]
+    return [f"{100 * found.difference:+.1f}", f"{low} to {high}", p_value(found)]
+
+
+def p_value(found: Comparison) -> str:
+    """The p of a comparison to three digits."""
+    return "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
 
 
 def unfinished(results: Results) -> list[str]:
@@ -214,11 +192,17 @@ def _shares(found: Errors) -> dict[str, float]:
     return {each.name: getattr(found, each.name) / gold if gold else 0.0 for each in fields(Errors)}
 
 
+def compared_in_detail(results: Results) -> list[str]:
+    """The reference and the baseline with the highest mean F1, if there is one."""
+    others = [name for name in results.baselines if name != results.reference]
+    return [results.reference, *sorted(others, key=lambda name: mean_f1(results, name) or 0.0)[-1:]]
+
+
 def errors_by_language(results: Results) -> str:
     """Errors and recall of the reference and the best baseline in each language."""
     rows = []
     for language in results.languages:
-        for method in results.compared_in_detail:
+        for method in compared_in_detail(results):
             runs = results.main(method).get(language, [])
             own = [row for run in runs for row in run.rows[language]]
             recalls = [found / gold if gold else None for found, gold in seen_recall(own)]
