@@ -11,13 +11,14 @@ from recipes.base.corpora import Corpora
 from recipes.base.plain_text import label_plain_text
 from recipes.base.sentences import write_sentences
 from recipes.base.settings import Settings
-from recipes.base.training import build_knowledge, train_model, tune
+from recipes.base.training import build_knowledge, train_model, tune, unpack_backbone
 from recipes.base.variations import WORDS
 from recipes.corpora import Lines, Sentences
 from recipes.mini.negatives import find_negatives
 from recipes.mini.plain_text import WORDS as NEGATIVE_WORDS
 from recipes.steps import Files, Step
 from retrieveall.config import ModelConfig, TrainingConfig
+from retrieveall.engines.local.packed import PACKED
 
 __all__ = ["Settings", "add_arguments", "model"]
 
@@ -31,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backbone",
         default="intfloat/multilingual-e5-small",
         help="folder or hub id of the encoder (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tuned",
+        type=Path,
+        metavar="FOLDER",
+        help="go on from a backbone that this recipe made, such as src/retrieveall/models/base/backbone, in place of"
+        " the first tuning",
     )
 
 
@@ -56,19 +64,23 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
     sentences = Step(
         "sentences", _write_sentences, {"settings": settings.sentences, "corpora": settings.corpora, **shared}
     )
-    tuned = Step(
-        "tuning",
-        tune,
-        {
-            "settings": settings.tuning,
-            "model": bare,
-            "backbone": backbone,
-            "sentences": sentences,
-            "languages": languages,
-        },
-        _work(settings.tuning),
-        parallel=True,
-    )
+    if arguments.tuned is not None:
+        files = Files(arguments.tuned, ("config.json", PACKED, "tokenizer.json", "tokenizer_config.json"))
+        tuned = Step("given", unpack_backbone, {"backbone": files})
+    else:
+        tuned = Step(
+            "tuning",
+            tune,
+            {
+                "settings": settings.tuning,
+                "model": bare,
+                "backbone": backbone,
+                "sentences": sentences,
+                "languages": languages,
+            },
+            _work(settings.tuning),
+            parallel=True,
+        )
     plain_text = Step(
         "plain-text",
         label_plain_text,

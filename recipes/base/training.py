@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from recipes.mini.sentences import read_sentences
 from recipes.model_home import make_home
+from recipes.steps import Files
 from retrieveall.config import ModelConfig, TrainingConfig
-from retrieveall.engines.local.packed import PACKED, write_packed
+from retrieveall.engines.local.packed import PACKED, read_packed, write_packed
 from retrieveall.knowledge import KnowledgeBase
 from retrieveall.knowledge.encoder import NgramEncoder
 from retrieveall.training.parallel import Processes
@@ -19,7 +20,7 @@ from retrieveall.training.run import LanguageData, train
 from retrieveall.training.tuning import tune_backbone
 from retrieveall.types import Sentence
 
-__all__ = ["build_knowledge", "language_data", "train_model", "tune"]
+__all__ = ["build_knowledge", "language_data", "train_model", "tune", "unpack_backbone"]
 
 _FEW = 20
 
@@ -72,6 +73,15 @@ def train_model(
         _pack(backbone / "model" / "backbone", folder / "backbone")  # adapters are trained on what is shipped
         make_home(home, model, data, folder / "backbone", KnowledgeBase.open(knowledge))
     train(home, data, settings, folder / "run", device="cpu", show_bar=False)
+
+
+def unpack_backbone(folder: Path, backbone: Files) -> None:
+    """``model/backbone``: a shipped backbone as a tuning leaves it, in float32."""
+    target = folder / "model" / "backbone"
+    target.mkdir(parents=True, exist_ok=True)
+    save_file(read_packed(backbone.folder), target / "model.safetensors", {"format": "pt"})
+    for path in backbone.folder.glob("*.json"):
+        shutil.copyfile(path, target / path.name)
 
 
 def _pack(source: Path, target: Path) -> None:

@@ -409,9 +409,9 @@ class TrainingConfig(OptimisationConfig):
         default=2000, ge=0, description="per language, for LoRA scaling, calibration and the F1 of the adapter card"
     )
 
-    def identity(self) -> dict[str, Any]:
-        """The settings that the trained weights depend on, as plain data."""
-        return self.model_dump(mode="json", exclude={"shard_backbone", "checkpoint_minutes"})
+    def identity(self, *, changed: bool = False) -> dict[str, Any]:
+        """The settings that the trained weights depend on, as plain data; with ``changed`` without those at default."""
+        return self.model_dump(mode="json", exclude={"shard_backbone", "checkpoint_minutes"}, exclude_defaults=changed)
 
 
 T = TypeVar("T", bound=BaseModel)

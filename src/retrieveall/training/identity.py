@@ -19,8 +19,13 @@ _FILE = "run.json"
 _SHOWN = 5  # settings that an error names
 
 
-def check_identity(folder: Path, identity: Identity) -> None:
+def check_identity(folder: Path, identity: Identity, changed: Mapping[str, Mapping[str, Any]] | None = None) -> None:
     """Refuse a folder that holds another run.
+
+    A setting that the folder does not know came with a later version; at its default it makes no difference.
+
+    Args:
+        changed: of the settings in ``identity``, those that are not at their default.
 
     Raises:
         DataError: names what differs: of settings their names, with the value then and now.
@@ -34,8 +39,8 @@ def check_identity(folder: Path, identity: Identity) -> None:
                 f"the run in {folder} was begun by another version of retrieveall; go on with that version, or remove "
                 "the folder to begin anew"
             )
-        then = held[name]
-        if then != json.loads(json.dumps(now)):
+        then, now = held[name], _plain(now)
+        if not _agree(then, now, None if changed is None else _plain(changed.get(name))):
             raise DataError(
                 f"the run in {folder} differs in {name}{_differences(then, now)}; to go on with it, repeat the "
                 "command as it was; to begin anew, remove that folder or choose another one with --run"
@@ -63,11 +68,28 @@ def _read(folder: Path) -> dict[str, Any] | None:
     return held
 
 
+def _plain(value: Any) -> Any:
+    """As it comes out of a JSON file."""
+    return json.loads(json.dumps(value))
+
+
+def _agree(then: Any, now: Any, changed: Any) -> bool:
+    """Whether both are the same, but for settings in ``now`` that are new and at their default."""
+    if not (isinstance(then, dict) and isinstance(now, dict) and isinstance(changed, dict)):
+        return bool(then == now)
+    new = set(now) - set(then)
+    return (
+        set(then) <= set(now)
+        and not new & set(changed)
+        and all(_agree(then[name], now[name], changed.get(name, {})) for name in then)
+    )
+
+
 def _differences(then: Any, now: str | Mapping[str, Any]) -> str:
     """``: learning_rate 0.01 then, 0.02 now``; nothing where only checksums are known."""
     if not (isinstance(then, Mapping) and isinstance(now, Mapping)):
         return ""
-    before, after = dict(_flat(then)), dict(_flat(json.loads(json.dumps(now))))
+    before, after = dict(_flat(then)), dict(_flat(now))
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     shown = [f"{key} {_shown(before, key)} then, {_shown(after, key)} now" for key in changed[:_SHOWN]]
     more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""

@@ -208,8 +208,12 @@ class Session:
             "knowledge": self._knowledge,
             "number of processes": {"processes": self.processes.count},  # a step is another one with more of them
         }
+        changed = {
+            "settings of the model": self.model.config.model_dump(mode="json", exclude_defaults=True),
+            "training settings": self.config.identity(changed=True),
+        }
         with self.processes.main_first():
-            check_identity(self.run_folder, identity)
+            check_identity(self.run_folder, identity, changed)
             if self.processes.main:
                 write_identity(self.run_folder, identity)
                 write_atomic(self.run_folder / "training.yaml", dump_yaml(self.config).encode())

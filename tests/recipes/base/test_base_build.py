@@ -18,7 +18,7 @@ from recipes.base.recipe import Settings, model
 from recipes.build import HERE, main
 from recipes.mini.sentences import read_sentences
 from recipes.settings import read_settings
-from recipes.steps import Step, all_steps
+from recipes.steps import Step, all_steps, build
 from retrieveall import RetrieveAll
 from retrieveall.adapters import AdapterPool
 from retrieveall.config import ModelConfig, load_yaml
@@ -62,7 +62,7 @@ class Build:
         return list(read_sentences(self.folder(step) / kind / f"{language}.jsonl"))
 
     def command(self, *more: str) -> list[str]:
-        where = [part for name, path in vars(self.arguments).items() for part in (f"--{name}", str(path))]
+        where = [part for name, path in vars(self.arguments).items() if path for part in (f"--{name}", str(path))]
         changes = [argument for change in CHANGES for argument in ("--set", change)]
         return ["base", *where, "--out", str(self.out), "--small", *changes, *more]
 
@@ -84,7 +84,9 @@ def built(small_corpora: tuple[Path, Path], tmp_path_factory: pytest.TempPathFac
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,:"
     )
     encoder = save_encoder(home / "encoder", [word for word, _ in counts.most_common()], letters - set("\t\n"))
-    found = Build(home / "out", Namespace(panx=panx, running=home / "running", lmtext=lmtext, backbone=str(encoder)))
+    found = Build(
+        home / "out", Namespace(panx=panx, running=home / "running", lmtext=lmtext, backbone=str(encoder), tuned=None)
+    )
     main(found.command())
     return found
 
@@ -111,6 +113,21 @@ def test_tuning_leaves_the_embeddings_as_they_were_cut(built: Build) -> None:
     tuned = load_file(built.folder("tuning") / "model" / "backbone" / "model.safetensors")
     assert torch.equal(tuned[TABLE], cut[TABLE])
     assert [name for name in tuned if torch.equal(tuned[name], cut[name])] == [TABLE]
+
+
+def test_a_build_goes_on_from_a_shipped_backbone(built: Build, tmp_path: Path) -> None:
+    shipped = built.folder("model") / "model" / "backbone"
+    arguments = Namespace(**{**vars(built.arguments), "tuned": shipped})
+    steps = {step.name: step for step in all_steps(Build(tmp_path, arguments).last)}
+    assert "tuning" not in steps
+    assert "backbone" not in steps
+    assert steps["tuning-with-knowledge"].key != built.folder("tuning-with-knowledge").name.rsplit("-", 1)[1]
+    build(steps["given"], tmp_path)
+    given = steps["given"].folder(tmp_path) / "model" / "backbone"
+    weights, packed = load_file(given / "model.safetensors"), read_packed(shipped)
+    assert weights.keys() == packed.keys()
+    assert all(torch.equal(weights[name], packed[name]) for name in packed)
+    assert (given / "tokenizer.json").read_bytes() == (shipped / "tokenizer.json").read_bytes()
 
 
 def test_the_second_tuning_goes_on_from_the_first_above_its_frozen_layers(built: Build) -> None:
