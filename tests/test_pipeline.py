@@ -18,6 +18,7 @@ from retrieveall.data import segment
 from retrieveall.errors import ConfigError, InputError, LanguageError
 from retrieveall.model_folder import SETTINGS
 from retrieveall.storage import Manifest, Transaction
+from retrieveall.thresholds import select
 from retrieveall.types import Entity, Knowledge, Prediction, Route, Sentence
 
 Plain = Callable[[Any], list[Entity]]
@@ -154,6 +155,20 @@ class TestFilters:
         assert strict.predict(mixed_texts, threshold=0.0) == everything
         kept = sum(len(each.entities) for each in strict.predict(mixed_texts))
         assert kept == sum(score >= middle for score in scores) < len(scores)
+
+    def test_a_model_has_a_threshold_for_sentences(self, model_copy: Path, mixed_texts: list[str]) -> None:
+        everything = RetrieveAll.from_pretrained(model_copy, device="cpu").predict(mixed_texts)
+        surest = sorted(max(entity.score or 0.0 for entity in each.entities) for each in everything if each.entities)
+        middle = surest[len(surest) // 2]
+        with Transaction(model_copy) as transaction:
+            config = load_yaml(ModelConfig, model_copy / SETTINGS).model_copy(update={"sentence_threshold": middle})
+            transaction.path(SETTINGS).write_text(dump_yaml(config), encoding="utf-8")
+        strict = RetrieveAll.from_pretrained(model_copy, device="cpu")
+        kept = strict.predict(mixed_texts)
+        assert kept == [select(each, strict.labels, None, strict.config) for each in everything]
+        assert kept != everything
+        assert list(strict.stream(mixed_texts)) == kept
+        assert strict.predict(mixed_texts, threshold=0.0) == everything
 
     def test_stream_filters_as_predict(self, loaded: RetrieveAll, mixed_texts: list[str]) -> None:
         options: dict[str, Any] = {"labels": ["PER"], "threshold": 0.5, "language": "de"}

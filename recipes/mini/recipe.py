@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone",
         type=Path,
-        help="folder of a backbone that is taught, such as src/retrieveall/models/mini/backbone; built from the"
-        " corpora if left out, which takes hours",
+        help="folder of the backbone that is taught: that of an earlier mini, as version 8 went on from version 7"
+        " (commit a6d755d, src/retrieveall/models/mini/backbone); built from the corpora if left out, in hours",
     )
 
 

@@ -285,6 +285,12 @@ class ModelConfig(_Strict):
     threshold: float = Field(
         default=0.0, ge=0, le=1, description="entities of lower probability are left out, unless predict says otherwise"
     )
+    sentence_threshold: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="a sentence whose surest entity has a lower probability has none, unless predict says otherwise",
+    )
 
     @field_validator("format_version", mode="before")
     @classmethod

@@ -42,6 +42,7 @@ from retrieveall.stages import (
     merge_routes,
     sum_faults,
 )
+from retrieveall.thresholds import select
 from retrieveall.types import LEVELS, Entity, Knowledge, Level, Prediction, Route
 
 if TYPE_CHECKING:
@@ -196,7 +197,8 @@ class RetrieveAll:
             language: use this language's adapter for all texts, or one language (or None) per text; None routes by
                 retrieval.
             labels: return only entities with this label, or these labels.
-            threshold: return only entities with at least this probability, 0 to 1; None for the model's own threshold.
+            threshold: return only entities with at least this probability, 0 to 1; None for the model's own
+                thresholds, ``config.threshold`` and ``config.sentence_threshold``.
             levels: the levels that the prompt shows, for comparison. Routing uses all that was retrieved.
             keep_prompts: return the full prompts, too.
             progress: called with the number of characters that are done, as often as some are.
@@ -212,7 +214,6 @@ class RetrieveAll:
         languages = languages_per_text(language, len(texts), self.languages)
         wanted = wanted_labels(labels, self.labels)
         check_threshold(threshold)
-        threshold = self.config.threshold if threshold is None else threshold
         check_levels(levels)
         if progress is not None and not callable(progress):
             raise InputError(f"expected progress as a function of a number, got {type(progress).__name__}")
@@ -222,7 +223,9 @@ class RetrieveAll:
             run = _Run(languages, levels, keep_prompts)
             predictions = self._in_pieces(texts, run, progress)
         failures = {i: each.reason for i, each in enumerate(predictions) if isinstance(each, Failure)}
-        results = [None if isinstance(each, Failure) else each.only(wanted, threshold) for each in predictions]
+        results = [
+            None if isinstance(each, Failure) else select(each, wanted, threshold, self.config) for each in predictions
+        ]
         if failures:
             raise EngineError.of_items(failures, results, "text")
         return [each for each in results if each is not None]

@@ -54,6 +54,18 @@ def test_options_apply_to_their_own_request(http: httpx.Client) -> None:
     assert shown["knowledge"]["entities"][0]["counts"] == {"de": {"PER": 2}}
 
 
+def test_thresholds_of_the_model_are_for_requests_without_one() -> None:
+    model = FakeModel()
+    model.config = model.config.model_copy(update={"sentence_threshold": 0.95})
+    with live(model) as (url, _), httpx.Client(base_url=url) as client:
+        assert client.get("/v1/model").json()["sentence_threshold"] == 0.95
+        for threshold, expected in ((None, 0), (0.0, 1), (0.9, 1), (0.95, 0)):
+            request = {"texts": "Anna", "threshold": threshold}
+            assert len(client.post("/v1/extract", json=request).json()["results"][0]["entities"]) == expected
+            lines = client.post("/v1/extract/stream", json={**request, "texts": ["Anna"]}).text.splitlines()
+            assert len(json.loads(lines[0])["entities"]) == expected
+
+
 def test_many_requests_share_batches() -> None:
     model = FakeModel(held=True)
     with live(model) as (url, service), ThreadPoolExecutor(24) as threads:

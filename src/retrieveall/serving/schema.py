@@ -66,7 +66,7 @@ class ExtractRequest(BaseModel):
         default=None,
         ge=0,
         le=1,
-        description="return only entities with at least this probability; null: the model's own threshold",
+        description="return only entities with at least this probability; null: the model's own thresholds",
     )
     explain: bool = Field(default=False, description="also return what was retrieved, and the prompts")
     levels: list[Level] = Field(
@@ -142,6 +142,9 @@ class ModelInfo(BaseModel):
     labels: list[Label]
     languages: list[str]
     threshold: float = Field(description="probability below which entities are left out, unless a request has its own")
+    sentence_threshold: float = Field(
+        description="a sentence whose surest entity has a lower probability has none, unless a request has a threshold"
+    )
     limits: Limits
 
 

@@ -31,6 +31,7 @@ from retrieveall.serving.schema import (
     fields_of,
 )
 from retrieveall.serving.settings import ServiceSettings
+from retrieveall.thresholds import select
 from retrieveall.types import LEVELS, Level, Prediction
 
 __all__ = ["ClientLeft", "EngineDown", "Service", "TimedOut", "TooMuch"]
@@ -93,7 +94,7 @@ class Service:
             EngineDown: the engine failed.
         """
         tasks = self._tasks(asked, self.settings.texts)
-        labels, threshold = self._labels(asked), self._threshold(asked)
+        labels = self._labels(asked)
         job = self.batcher.submit(tasks)
         results = []
         for number, answer in enumerate(await self._finish(job, receive)):
@@ -101,7 +102,7 @@ class Service:
                 raise answer
             if isinstance(answer, Failure):
                 raise EngineDown(f"the engine failed on text {number}: {answer.reason}")
-            results.append(Result.of(answer.only(labels, threshold), asked.explain))
+            results.append(Result.of(self._chosen(answer, labels, asked), asked.explain))
         return results
 
     async def stream(self, asked: ExtractRequest) -> AsyncIterator[bytes]:
@@ -130,7 +131,8 @@ class Service:
                     start += _PART
                 answers = await self._answers(queued.popleft())
                 for answer in answers:
-                    yield _line(done, answer, labels, self._threshold(asked), explain=asked.explain)
+                    chosen = self._chosen(answer, labels, asked) if isinstance(answer, Prediction) else answer
+                    yield _line(done, chosen, explain=asked.explain)
                     done += 1
                 while not queued and start < len(tasks):
                     try:
@@ -182,8 +184,8 @@ class Service:
         pairs = zip(texts, languages, strict=True)
         return [Task(text, language, levels, asked.explain) for text, language in pairs]
 
-    def _threshold(self, asked: ExtractRequest) -> float:
-        return self.model.config.threshold if asked.threshold is None else asked.threshold
+    def _chosen(self, found: Prediction, labels: Collection[str], asked: ExtractRequest) -> Prediction:
+        return select(found, labels, asked.threshold, self.model.config)
 
     def _labels(self, asked: ExtractRequest) -> Collection[str]:
         return wanted_labels(asked.labels, self.model.labels)
@@ -201,6 +203,7 @@ class Service:
             labels=[Label(name=label.name, definition=label.definition) for label in config.labels],
             languages=list(self.model.languages),
             threshold=config.threshold,
+            sentence_threshold=config.sentence_threshold,
             limits=Limits(**self.settings.model_dump(include=set(Limits.model_fields))),
         )
 
@@ -272,9 +275,9 @@ def _reason(answer: Failure | Exception) -> str:
     return "internal error; the server's log says where"
 
 
-def _line(number: int, answer: Answer, labels: Collection[str], threshold: float, *, explain: bool) -> bytes:
+def _line(number: int, answer: Answer, *, explain: bool) -> bytes:
     if isinstance(answer, Prediction):
-        fields = fields_of(answer.only(labels, threshold), explain)
+        fields = fields_of(answer, explain)
         line = StreamResult.model_construct(index=number, **fields)
     else:  # the response has begun: only its lines can still say what failed
         line = StreamResult(index=number, error=_reason(answer))

@@ -180,7 +180,7 @@ def examples_key(config: ModelConfig, codec: TokenCodec, knowledge: str, sentenc
         knowledge: the fingerprint of the knowledge base.
     """
     parts = [
-        dump_yaml(config, exclude={"name", "backbone", "routing", "threshold"}),
+        dump_yaml(config, exclude={"name", "backbone", "routing", "threshold", "sentence_threshold"}),
         load_template(config.prompt.template).model_dump_json(),
         codec.tokenizer.backend.to_str(),
         json.dumps([codec.tokenizer.bos, codec.tokenizer.eos, codec.tokenizer.chat_template]),

@@ -27,6 +27,7 @@ const LEVELS = [
 
 const $ = (id) => document.getElementById(id);
 const languageNames = new Intl.DisplayNames(["en"], { type: "language", fallback: "code" });
+let moved = false; // the slider
 let labels = [];
 let limit = Infinity;
 let running = null;
@@ -51,7 +52,8 @@ async function call(path, options = {}) {
 
 async function ask(text, more, signal) {
   const chosen = [...document.querySelectorAll("#labels input:checked")].map((box) => box.value);
-  const asked = { texts: text, threshold: Number($("threshold").value), ...more };
+  const asked = { texts: text, ...more };
+  if (moved) asked.threshold = Number($("threshold").value); // else the model's own thresholds
   if ($("language").value) asked.language = $("language").value;
   if (chosen.length < labels.length) asked.labels = chosen;
   const body = await call("v1/extract", { method: "POST", body: JSON.stringify(asked), signal });
@@ -184,6 +186,7 @@ async function start() {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run();
   });
   $("threshold").addEventListener("input", () => {
+    moved = true;
     $("least").textContent = Number($("threshold").value).toFixed(2);
   });
   $("text").addEventListener("click", (event) => choose(event.target.closest("mark")?.dataset.number));
