@@ -362,3 +362,14 @@ class TestReload:
         with pytest.raises(AdapterError, match=r"'de' was trained on the backbone .*train it"):
             model.predict(["Karl May in London"], language="de")
         assert model.predict(["Karl May in London"], language="en") == expected
+
+
+def test_the_model_that_is_not_in_the_wheel_says_where_it_is(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("retrieveall.model_folder.shipped_models", lambda: {"base": tiny_model})
+    with pytest.raises(ModelFolderError, match=r"got 'mini'; it is not in the wheel.*pip install -e \."):
+        ModelFolder.open("mini")
+    with pytest.raises(ModelFolderError, match="got 'mimi'; check the path"):
+        ModelFolder.open("mimi")

@@ -33,6 +33,11 @@ SETTINGS = "retrieveall.yaml"
 KNOWLEDGE = "knowledge"
 ADAPTERS = "adapters"
 CARD = "README.md"
+_MINI = "mini"
+_ONLY_IN_THE_REPOSITORY = (
+    "it is not in the wheel, which would be too large: give its folder in a clone of the repository, "
+    "src/retrieveall/models/mini, or install from the clone with pip install -e ."
+)
 _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
 
@@ -201,9 +206,10 @@ def _locate(name: str | Path, revision: str | None) -> Path:
         pass
     if isinstance(name, str) and _HUB_ID.fullmatch(name) and not name.startswith("."):
         return _download(name, revision)
+    check = _ONLY_IN_THE_REPOSITORY if name == _MINI else "check the path"
     raise ModelFolderError(
         f"expected a model folder, a hub id or one of {', '.join(shipped) or '(no shipped model)'}, "
-        f"got {str(name)[:200]!r}; check the path"
+        f"got {str(name)[:200]!r}; {check}"
     )
 
 

@@ -470,7 +470,10 @@ def test_a_small_language_is_passed_over_more_often() -> None:
     hundred, thousand = settings_for(default, 100), settings_for(default, 1000)
     assert hundred.epochs > thousand.epochs > default.epochs
     assert hundred.batch_size < thousand.batch_size == default.batch_size
+    assert hundred.row_length is not None
+    assert thousand.row_length is None
     assert settings_for(TrainingConfig(batch_size=4), 100).batch_size == 4
+    assert settings_for(TrainingConfig(row_length=200), 100).row_length == 200
     own = TrainingConfig(epochs=3.0)
     assert settings_for(own, 100) == own
     assert settings_for(TrainingConfig(steps=5), 100) == TrainingConfig(steps=5)

@@ -24,6 +24,7 @@ def settings_from(model: ModelFolder, name: str, labels: Sequence[str]) -> Model
     changes: dict[str, object] = {
         "name": name,
         "labels": tuple(known.get(label) or LabelConfig(name=label) for label in labels),
+        "sentence_threshold": 0.0,  # chosen for the scores of an adapter that has seen many sentences without names
     }
     decoder = model.config.decoder
     if isinstance(decoder, TaggingConfig):

@@ -49,6 +49,7 @@ _EPOCHS = 20.0
 _PASSES = 10_000  # sentences, counted once a pass, that a small language is trained on
 _SMALL = 1_000  # sentences below which batches are small, so that there are more steps
 _SMALL_BATCH = 2
+_SMALL_ROW = 128  # tokens; the examples of a few prompts
 _TOGETHER = "mul"  # ISO 639-2 for several languages: the adapter of all of them, while they train one
 _FEW_STEPS = 50  # of a language; below, hardly anything is learnt
 
@@ -218,13 +219,13 @@ def settings_for(config: TrainingConfig, sentences: int) -> TrainingConfig:
     """``config`` with epochs and batch size for so many sentences of a language, unless it sets epochs or steps.
 
     Three passes over a hundred sentences are 15 steps, in which little is learnt. A small language is passed over more
-    often, up to ``_EPOCHS`` times, in smaller batches unless it sets their size, too.
+    often, up to ``_EPOCHS`` times, in smaller batches of shorter rows unless it sets their size, too.
     """
     if {"epochs", "steps"} & config.model_fields_set:
         return config
     changes: dict[str, float] = {"epochs": min(_EPOCHS, max(config.epochs, _PASSES / max(sentences, 1)))}
-    if sentences < _SMALL and "batch_size" not in config.model_fields_set:
-        changes["batch_size"] = _SMALL_BATCH
+    if sentences < _SMALL and not {"batch_size", "row_length"} & config.model_fields_set:
+        changes |= {"batch_size": _SMALL_BATCH, "row_length": _SMALL_ROW}
     return config.model_copy(update=changes)
 
 
