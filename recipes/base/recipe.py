@@ -119,7 +119,13 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
     return Step(
         "model",
         train_model,
-        {"settings": settings.adapters, "model": settings.model, "backbone": tuned_again, **retrieving},
+        {
+            "settings": settings.adapters,
+            "most": settings.adapter_sentences,
+            "model": settings.model,
+            "backbone": tuned_again,
+            **retrieving,
+        },
         _work(settings.adapters),
         parallel=True,
     )

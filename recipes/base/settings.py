@@ -97,4 +97,5 @@ class Settings(_Strict):
     knowledge_dimension: int = Field(ge=1)
     model: ModelConfig
     tuning_with_knowledge: TrainingConfig
+    adapter_sentences: int = Field(ge=1, description="of a language that its adapter is trained on, at most")
     adapters: TrainingConfig

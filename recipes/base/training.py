@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -60,14 +62,23 @@ def tune(
 def train_model(
     folder: Path,
     settings: TrainingConfig,
+    most: int,
     model: ModelConfig,
     backbone: Path,
     sentences: Path,
     knowledge: Path,
     languages: tuple[str, ...],
 ) -> None:
-    """``model/``: adapters of all languages over the tuned encoder, their scaling and calibration."""
-    data = language_data(sentences, languages)
+    """``model/``: adapters of all languages over the tuned encoder, their scaling and calibration.
+
+    ``most`` sentences of a language are trained on; all of them stay in the pool.
+    """
+    data = {
+        language: replace(own, train=random.Random(f"{settings.seed} {language}").sample(own.train, most))
+        if len(own.train) > most
+        else own
+        for language, own in language_data(sentences, languages).items()
+    }
     home = folder / "model"
     with Processes.join("cpu").main_first():
         _pack(backbone / "model" / "backbone", folder / "backbone")  # adapters are trained on what is shipped

@@ -379,7 +379,8 @@ class TrainingConfig(OptimisationConfig):
         default=0.0,
         ge=0,
         lt=1,
-        description="share of the run in which all languages train one adapter, of which each then trains a copy",
+        description="share of the run in which all languages train one adapter, of which each then trains a copy; "
+        "the learning rate goes on falling",
     )
     batch_size: int = Field(default=8, ge=1, description="rows per batch and process")
     row_length: int | None = Field(

@@ -160,17 +160,20 @@ def test_languages_that_learn_together_go_on_with_copies_of_one_adapter(
     from retrieveall.training import run
 
     began: list[tuple[str, list[list[Any]]]] = []
+    parts: list[Any] = []
     real = run.fit
 
     def fit(module: Any, batches: Any, config: Any, folder: Path, *, groups: Any, **options: Any) -> None:
         own = [[p.detach().clone() for p in group["params"]] for group in groups]
         began.append((folder.name, own))
+        parts.append(options["part"])
         real(module, batches, config, folder, groups=groups, **options)
 
     monkeypatch.setattr(run, "fit", fit)
     _train_together(tiny_model, corpus, tmp_path / "model", tmp_path / "run", "de", "zh")
     (first, (shared,)), (second, (de, zh)) = began
     assert (first, second) == ("together", "run")
+    assert parts == [(0.0, 0.5), (0.5, 1.0)], "the learning rate does not rise again"
     assert all(torch.equal(a, b) for a, b in zip(de, zh, strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(shared, de, strict=True)), "nothing was learnt together"
     model = RetrieveAll.from_pretrained(tmp_path / "model", device="cpu")
@@ -190,9 +193,20 @@ def test_a_run_that_was_stopped_after_learning_together_ends_with_the_same_weigh
 
 
 def test_a_language_alone_has_nobody_to_learn_together_with(
-    tiny_model: Path, corpus: dict[str, list[Sentence]], tmp_path: Path
+    tiny_model: Path, corpus: dict[str, list[Sentence]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from retrieveall.training import run
+
+    parts: list[Any] = []
+    real = run.fit
+
+    def fit(*arguments: Any, **options: Any) -> None:
+        parts.append(options["part"])
+        real(*arguments, **options)
+
+    monkeypatch.setattr(run, "fit", fit)
     _train_together(tiny_model, corpus, tmp_path / "model", tmp_path / "run", "de")
+    assert parts == [(0.0, 1.0)]
     assert not (tmp_path / "run" / "together").exists()
 
 

@@ -28,6 +28,7 @@ from retrieveall.errors import ModelFolderError
 from retrieveall.training.divergence import Divergence
 from retrieveall.training.parallel import Processes
 from retrieveall.training.progress import report_on_stderr
+from retrieveall.training.schedule import WHOLE, Part, schedule
 
 __all__ = ["Batches", "fit", "has_fast_bfloat16"]
 
@@ -61,6 +62,7 @@ def fit(
     clip: Sequence[Sequence[nn.Parameter]] | None = None,
     evaluate: Callable[[], Mapping[str, float]] | None = None,
     evaluate_after: Collection[int] = (),
+    part: Part = WHOLE,
     device: str | None = None,
     show_bar: bool = True,
 ) -> None:
@@ -75,6 +77,7 @@ def fit(
         groups: all parameters that need a gradient, in one group, if None.
         clip: parameters whose gradients are clipped together, by their norm; those of a group if None.
         evaluate: scores by name, 0 to 1, to be reported; called after so many batches as ``evaluate_after`` says.
+        part: of the schedule of the learning rate, for a phase of a run.
         device: "cpu" keeps to the CPU where there is a GPU.
 
     An interruption (Ctrl-C) is heeded after the step in progress, with a checkpoint; a second one at once.
@@ -95,6 +98,7 @@ def fit(
         processes,
         optimizer=_optimizer(groups, clip, config, fused=not arguments.fp16),
         weight_average=config.weight_average,
+        part=part,
         divergence=Divergence.of(config, run_folder, module),
         evaluate=evaluate,
         steps={-(-number // config.gradient_accumulation) for number in evaluate_after},
@@ -194,6 +198,7 @@ class LoopTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         *,
         optimizer: torch.optim.Optimizer,
         weight_average: float,
+        part: Part,
         divergence: Divergence,
         evaluate: Callable[[], Mapping[str, float]] | None,
         steps: Collection[int],
@@ -210,11 +215,21 @@ class LoopTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         self.model_accepts_loss_kwargs = True  # the loss is over a whole step already, see ``compute_loss``
         self._processes, self._divergence = processes, divergence
         self._evaluate_module = evaluate
+        self._part = part
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.trained = {name: p for name, p in module.named_parameters() if id(p) in trained}
         self.average = _Average(self.trained, weight_average) if weight_average else None
         if self.average is not None:
             self.add_callback(self.average)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """The schedule of this phase of the run; that of a run in one phase is transformers' own."""
+        if self._part == WHOLE:
+            return super().create_scheduler(num_training_steps, optimizer)
+        self.lr_scheduler = schedule(
+            optimizer or self.optimizer, num_training_steps, float(self.args.warmup_steps), self._part
+        )
+        return self.lr_scheduler
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(

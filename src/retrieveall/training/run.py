@@ -279,6 +279,7 @@ class Training(Session):
             config,
             self.run_folder / "together",
             groups=[{"params": self.bank.parameters_of(_TOGETHER)}],
+            part=(0.0, self.config.together),
             device=self.device,
             show_bar=show_bar,
         )
@@ -315,6 +316,7 @@ class Training(Session):
             groups=[{"params": self.bank.parameters_of(language)} for language in self.languages],
             evaluate=None if validation is None else evaluate,
             evaluate_after=batches.plan.ends[:-1],
+            part=(self.config.together if len(self.languages) > 1 else 0.0, 1.0),
             device=self.device,
             show_bar=show_bar,
         )
