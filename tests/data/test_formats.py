@@ -369,6 +369,28 @@ def test_a_brat_text_without_annotations_is_left_out_and_a_link_outside_refused(
         found(folder)
 
 
+def test_other_corpora_in_a_folder_are_left_out_and_counted(write: Write, tmp_path: Path) -> None:
+    folder = brat(write, "Ada", "T1\tPER 0 3\tAda")
+    for name in ("annotation.conf", ".hidden.json", "README.md"):
+        write(f"c/{name}", "x")
+    write("c/a/b.jsonl", "x")
+    write("c/b.tsv.gz", "x")
+    corpus = read_corpus(folder)
+    assert len(list(corpus)) == 1
+    assert corpus.notes == [
+        f"2 files left out, since the folder is read as BRAT; give them by name (first: {folder}/a/b.jsonl)"
+    ]
+    write_corpus(EXACT_TEXTS[:1], tmp_path / "tables.parquet")
+    write("d/dataset_info.json", "{}")
+    write("d/dev.jsonl", "x")
+    (tmp_path / "tables.parquet").rename(tmp_path / "d" / "train.parquet")
+    corpus = read_corpus(tmp_path / "d")
+    assert len(list(corpus)) == 1
+    assert corpus.notes == [
+        f"1 files left out, since the folder is read as tables; give them by name (first: {tmp_path}/d/dev.jsonl)"
+    ]
+
+
 def test_a_docbin_of_spacy_is_read_without_spacy() -> None:
     """Made by spaCy 3.8: white space as tokens, labels and words that have numbers of their own, a text that nobody
     annotated, a text with span groups."""

@@ -15,7 +15,7 @@ from retrieveall.data.conll import TaggedSentence, rows_of
 from retrieveall.data.files import Text, replacing
 from retrieveall.data.formats import tagged
 from retrieveall.data.formats.annotations import check_all_read
-from retrieveall.data.formats.base import Item, Reading, Source
+from retrieveall.data.formats.base import Item, Reading, Source, note_left_out
 from retrieveall.data.formats.records import first_records, records
 from retrieveall.data.hub import TAG_COLUMNS, tagged_row, token_columns
 from retrieveall.data.jsonl import write_jsonl
@@ -51,6 +51,7 @@ class Datasets:
 
     def read(self, source: Source, reading: Reading) -> Iterator[Item]:
         if source.folder:
+            note_left_out(source.path, "tables", reading.notes, (".parquet", ".arrow", _INFO, _STATE, _DICT))
             sentences = _of_tables(_chosen(source), source.name, reading)
         elif source.head.startswith((_PARQUET, _ARROW_FILE, _ARROW_STREAM)):
             source.bytes.close()

@@ -135,8 +135,8 @@ def _label(label: str, where: str, notes: Notes) -> str:
     written = _BLANKS.sub("_", label.strip())
     if written[:2] in ("B-", "I-"):
         raise ValueError(
-            f"expected the label of a whole entity, got {label[:80]!r}, which is the tag of a word; write each entity as "
-            "one span with its label alone"
+            f"expected the label of a whole entity, got {label[:80]!r}, the tag of a word; write each entity as one "
+            "span with its label alone"
         )
     try:
         split_tag(f"B-{written}")
