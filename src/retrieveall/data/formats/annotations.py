@@ -12,7 +12,7 @@ from typing import Any
 
 from retrieveall.data.hub import TAG_COLUMNS, TOKEN_COLUMNS
 
-__all__ = ["PAIR", "Annotation", "annotations", "check_all_read", "check_none_unknown", "is_triple", "unknown_keys"]
+__all__ = ["PAIR", "Annotation", "annotations_in", "check_all_read", "check_none_unknown", "is_triple", "unknown_keys"]
 
 _TITLES = {
     "jsonl": "JSONL of this library",
@@ -44,7 +44,7 @@ class Annotation:
     spans: frozenset[tuple[int, int, str]] | None = None
 
 
-def annotations(value: Any) -> list[Annotation]:
+def annotations_in(value: Any) -> list[Annotation]:
     """All entities of a record; none of an empty list, and none of text labels, tokens, relations, comments."""
     if isinstance(value, list):
         pair = len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict)
@@ -69,7 +69,7 @@ def check_all_read(value: Any, own: Collection[str], name: str, title: str) -> N
     Raises:
         ValueError: names both keys, and what to do.
     """
-    found = annotations(value)
+    found = annotations_in(value)
     read = [each for each in found if each.key in own]
     lost = next((each for each in found if each.key not in own and not _is_again(each, read)), None)
     if lost is None:
@@ -117,7 +117,7 @@ def _under(key: str, items: Any, value: Mapping[str, Any]) -> list[Annotation]:
         return [Annotation(key, _form(key, items[0]), _spans(items))]
     if key in _RESULTS and isinstance(value.get("data"), dict) and any(map(_has_result, items)):
         return [Annotation(key, "label-studio")]
-    if key in _RESULTS and any(map(annotations, (item for item in items if isinstance(item, list)))):
+    if key in _RESULTS and any(map(annotations_in, (item for item in items if isinstance(item, list)))):
         return [Annotation(key, "spacy-jsonl")]
     return []
 
