@@ -60,8 +60,8 @@ class PlainValues:
         return {"numbers": self.numbers, "binary": self.binary}
 
     def restore(self, state: Mapping[str, int]) -> None:
-        """Go on with the counts of another one."""
-        self.numbers, self.binary = state["numbers"], state["binary"]
+        """Go on with the counts of another one; a run of an older version has none."""
+        self.numbers, self.binary = state.get("numbers", 0), state.get("binary", 0)
 
     def _without_numbers(self, value: Any) -> Any:
         if isinstance(value, float) and not math.isfinite(value):

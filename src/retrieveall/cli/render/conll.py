@@ -37,4 +37,4 @@ class ConllRenderer(Renderer):
         return {"blank": self._blank}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._blank = state["blank"]
+        self._blank = state.get("blank", 0)

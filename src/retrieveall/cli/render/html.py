@@ -105,7 +105,7 @@ class HtmlRenderer(Renderer):
         return {"texts": self._texts, "blank": self._blank, "found": dict(self._found)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._texts, self._blank, self._found = state["texts"], state["blank"], Counter(state["found"])
+        self._texts, self._blank, self._found = state["texts"], state.get("blank", 0), Counter(state["found"])
 
     def notes(self) -> list[str]:
         return blank_note(self._blank, "the page")

@@ -34,4 +34,4 @@ class JsonlRenderer(Renderer):
         return {"values": self._values.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._values.restore(state["values"])
+        self._values.restore(state.get("values", {}))

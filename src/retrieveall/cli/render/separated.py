@@ -78,9 +78,9 @@ class SeparatedRenderer(Renderer):
         return own | {"values": self._values.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._fields, self._row, self._cut = state["fields"], state["row"], state["cut"]
+        self._fields, self._row, self._cut = state["fields"], state["row"], state.get("cut", 0)
         self._left_out = set(state["left_out"])
-        self._values.restore(state["values"])
+        self._values.restore(state.get("values", {}))
 
 
 def _part(text: str, start: int | None, end: int | None) -> str:
