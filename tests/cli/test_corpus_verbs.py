@@ -189,3 +189,14 @@ def test_the_folder_of_one_language_may_have_any_name(root: Path) -> None:
     (folder / "train.tsv").unlink()
     with pytest.raises(DataError, match=r"my data\.v2: expected a file for train"):
         find_language(str(folder), "de")
+
+
+def test_sentences_that_a_format_has_no_place_for_are_counted(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "brat"
+    folder.mkdir()
+    for name, text, annotation in (("a", "Ada", "T1\tPER 0 3\tAda\n"), ("b", " \n", "")):
+        (folder / f"{name}.txt").write_text(text)
+        (folder / f"{name}.ann").write_text(annotation)
+    result = run("convert", folder, tmp_path / "out.conll")
+    assert result.exit_code == 0, result.output
+    assert "note: 1 sentences without words left out, for which CoNLL columns has no place" in result.stderr

@@ -14,6 +14,7 @@ from cli_fakes import FakeModel, one_error
 from pyarrow import parquet
 from typer.testing import Result
 
+from retrieveall.cli.render.separated import AROUND, LONG
 from retrieveall.types import Prediction
 
 Run = Callable[..., Result]
@@ -90,6 +91,97 @@ def test_values_of_every_kind_are_carried(run: Run, fake: FakeModel, tmp_path: P
     assert "later" in result.stderr
 
 
+def test_a_row_has_the_part_of_a_long_text_around_its_entity(run: Run, fake: FakeModel, tmp_path: Path) -> None:
+    long = "Ada " + "and so on " * 500 + "in London, " * 200
+    texts = ["Ada " + "x" * (LONG - 4), long, "y" * (LONG + 1)]
+    source = write(tmp_path / "in.jsonl", [{"text": text, "note": "z" * 5000} for text in texts])
+    for name in ("out.csv", "out.tsv"):
+        result = run("extract", "-i", source, "-o", tmp_path / name)
+        rows = read(tmp_path / name)
+        assert len(rows) == 1 + 201 + 1
+        assert rows[0]["text"] == texts[0], "as it is up to the limit"
+        assert rows[1]["text"] == long[: 3 + AROUND] + "…"
+        first = int(rows[2]["start"])
+        assert rows[2]["text"] == f"…{long[first - AROUND : first + 6 + AROUND]}…"
+        assert rows[-1]["text"] == "y" * LONG + "…"
+        assert [len(row["note"]) for row in rows[1:4]] == [5000, LONG + 1, LONG + 1]
+        assert f"2 texts are longer than {LONG:,} characters" in result.stderr
+    (tmp_path / "out.jsonl").unlink(missing_ok=True)
+    run("extract", "-i", source, "-o", tmp_path / "out.jsonl")
+    assert [json.loads(line)["text"] for line in (tmp_path / "out.jsonl").open()] == texts
+
+
+ODD = {"text": "Ada", "x": float("nan"), "deep": {"y": [1.5, float("-inf")]}, "raw": b"\xff\x00", "raws": [b"a", None]}
+
+
+def test_values_that_json_lacks_are_written_so_that_it_is_valid(run: Run, fake: FakeModel, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.parquet", [ODD, ODD])
+    result = run("extract", "-i", source, "-o", tmp_path / "out.jsonl")
+    for line in (tmp_path / "out.jsonl").read_text().splitlines():
+        found = json.loads(line, parse_constant=pytest.fail)
+        assert (found["x"], found["deep"], found["raw"], found["raws"]) == (
+            None,
+            {"y": [1.5, None]},
+            "/wA=",
+            ["YQ==", None],
+        )
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: 4 values of the input that are not a number or infinite are written as null in JSON, as an empty cell "
+        "in a table",
+        "note: 4 binary values of the input are in Base64",
+    ]
+    result = run("extract", "-i", source, "-o", tmp_path / "out.csv")
+    row = read(tmp_path / "out.csv")[0]
+    assert (row["x"], row["deep"], row["raw"], row["raws"]) == ("", '{"y": [1.5, null]}', "/wA=", '["YQ==", null]')
+    assert [line for line in result.stderr.splitlines() if line.startswith("note: ")] == notes
+
+
+def test_a_number_that_is_none_in_json_lines_is_null(run: Run, fake: FakeModel, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "Ada", "x": NaN, "y": -Infinity, "half": "\\ud800"}\n')
+    result = run("extract", "-i", tmp_path / "in.jsonl")
+    found = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert (found["x"], found["y"], found["half"]) == (None, None, "\ud800")
+    assert "note: 2 values of the input that are not a number" in result.stderr
+
+
+def test_a_json_file_is_an_array_of_records_lines_or_one(run: Run, fake: FakeModel, tmp_path: Path) -> None:
+    records = [{"review": "Ada", "id": 1}, {"review": "x", "id": 2}]
+    for indent in (None, 1):
+        for content in (json.dumps(records, indent=indent), "\n".join(map(json.dumps, records))):
+            (tmp_path / "in.json").write_text(content)
+            result = run("extract", "-i", tmp_path / "in.json", "--text-column", "review")
+            found = [json.loads(line) for line in result.stdout.splitlines()]
+            assert [(each["text"], each["id"], len(each["entities"])) for each in found] == [("Ada", 1, 1), ("x", 2, 0)]
+    (tmp_path / "in.json").write_text(json.dumps(records[0] | {"text": "Ada"}, indent=1))
+    assert "1 text, 1 entity" in run("extract", "-i", tmp_path / "in.json").stderr
+    (tmp_path / "in.json").write_text('[{"text": "x"},\n "Ada"]')
+    one_error(run("extract", "-i", tmp_path / "in.json"), "in.json:2", "a JSON object", "str")
+
+
+@pytest.mark.parametrize("content", ['[{"text": "Ada"}]', '[\n {"text": "Ada"}\n]', '{\n "text": "Ada"\n}'])
+def test_json_that_is_no_lines_is_refused_where_it_would_be_text(
+    run: Run, fake: FakeModel, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "in.log").write_text(content)
+    one_error(run("extract", "-i", tmp_path / "in.log"), "in.log:1", "ends in .json", "--input-format text")
+    one_error(run("extract", input=content), "<stdin>:1", "ends in .json")
+    assert run("extract", "--input-format", "text", input=content).exit_code == 0
+    assert run("extract", input="[1] Ada\n[\n").exit_code == 0
+
+
+def test_texts_without_words_are_counted_where_the_output_has_no_place_for_them(
+    run: Run, fake: FakeModel, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "in.csv", [{"text": "Ada"}, {"text": ""}, {"text": " "}])
+    for name in ("out.conll", "out.html"):
+        assert (
+            "note: 2 texts without words are not in the output"
+            in run("extract", "-i", source, "-o", tmp_path / name).stderr
+        )
+    assert "without words" not in run("extract", "-i", source, "-o", tmp_path / "out.jsonl").stderr
+
+
 def test_an_empty_table_is_a_header(run: Run, fake: FakeModel, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("text,id\n")
     assert run("extract", "-i", tmp_path / "in.csv", "-o", tmp_path / "out.csv").exit_code == 0
@@ -101,6 +193,12 @@ def test_an_empty_table_is_a_header(run: Run, fake: FakeModel, tmp_path: Path) -
     ("name", "content", "arguments", "parts"),
     [
         ("a.csv", "id,Text\n1,x\n", [], ("'text'", "'id', 'Text'", "did you mean 'Text'?", "--text-column")),
+        ("a.csv", "text|id\nx|1\n", [], ("a.csv:1", "separated by a comma, a semicolon or a tab", "got '|'")),
+        ("a.tsv", "id,text\n1,x\n", [], ("a.tsv:1", "(.tsv: tabs)", "got ','")),
+        ("a.json", '["Ada"]', [], ("a.json:1", "a JSON object", "str")),
+        ("a.json", "[]", [], ("a.json", "with the key 'text'", "got none")),
+        ("a.json", '[{"n": 1}]', [], ("a.json:1", "a column 'text'", "'n'")),
+        ("a.json", "Ada in London", [], ("a.json:1", "invalid JSON")),
         ("a.csv", "id,text\n1\n", [], ("a.csv:2", "2 cells", "got 1", "quotes")),
         ("a.csv", "text,text\n1,2\n", [], ("one column 'text', got 2",)),
         ("a.jsonl", '{"text": "x"}\n', ["--text-column", "review"], ("a.jsonl:1", "'review'")),

@@ -357,5 +357,13 @@ def test_bad_evaluations(run: Run, scored: Path, tmp_path: Path) -> None:
         [scored, "--language", "de"],
         [scored, "--split", "dev"],
         [scored, "--output", tmp_path / "no" / "report.json"],
+        [scored / "de" / "test.jsonl", "-l", "de", "--languages", "de"],
     ):
         assert run("evaluate", *arguments).exit_code == 2
+
+
+def test_a_split_of_a_single_file_is_refused(run: Run, scored: Path) -> None:
+    for split in ("train", "test"):
+        result = run("evaluate", scored / "de" / "test.jsonl", "-l", "de", "--split", split)
+        assert result.exit_code == 2
+        assert "only for a folder" in result.stderr

@@ -64,6 +64,17 @@ def test_routing_accuracy(model: Any, gold: dict[str, list[Sentence]]) -> None:
     assert (routed.choice, fixed.choice) == ("routed", "gold")
 
 
+def test_a_language_that_the_model_lacks_has_no_routing_accuracy(
+    make_model: Callable[..., Any], gold: dict[str, list[Sentence]]
+) -> None:
+    report = evaluate(make_model({}, {}, languages=("en",)), gold)
+    assert [one.routing_accuracy for one in report.languages.values()] == [None, 1.0]
+    assert report.mean["routing_accuracy"] == 1.0
+    assert EvaluationReport.from_dict(report.to_dict()).languages["de"].routing_accuracy is None
+    row = next(line for line in report.to_markdown().splitlines() if line.startswith("| de "))
+    assert "| – |" in row
+
+
 def test_calibration_error(model: Any, gold: dict[str, list[Sentence]]) -> None:
     # In bins of their own: right at 0.9, wrong at 0.6. Right at 1.0, wrong at 0.5.
     reports = evaluate(model, gold).languages

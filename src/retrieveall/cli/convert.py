@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retrieveall.cli import completion
 from retrieveall.cli.guard import note
+
+if TYPE_CHECKING:
+    from retrieveall.types import Sentence
 
 __all__ = ["convert"]
 
@@ -60,7 +64,17 @@ def convert(
     if Path(source.partition("?")[0]).resolve() == target.resolve():
         raise typer.BadParameter("the same file as IN; name another", param_hint="OUT")
     corpus = read_corpus(source, format=from_ or "auto", language=language)
-    count = write_corpus(corpus, target, format=written.name, scheme=scheme)
+    read = 0
+
+    def counted() -> Iterator[Sentence]:
+        nonlocal read
+        for sentence in corpus:
+            read += 1
+            yield sentence
+
+    count = write_corpus(counted(), target, format=written.name, scheme=scheme)
     for line in corpus.notes:
         note(f"note: {line}")
+    if count < read:
+        note(f"note: {read - count:,} sentences without words left out, for which {written.title} has no place")
     typer.echo(f"{count:,} sentences from {corpus.format.title} to {written.title}: {target}")

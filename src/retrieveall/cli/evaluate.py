@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
+_SPLIT = "test"
+
 
 def evaluate(
     data: Annotated[
@@ -27,8 +29,11 @@ def evaluate(
     ],
     model: Model = "base",
     split: Annotated[
-        str, typer.Option(help="Split of a folder: train, validation or test.", autocompletion=completion.splits)
-    ] = "test",
+        str | None,
+        typer.Option(
+            help="Split of a folder: train, validation or test. Default: test.", autocompletion=completion.splits
+        ),
+    ] = None,
     languages: Languages = None,
     language: Annotated[
         str | None,
@@ -92,7 +97,7 @@ def evaluate(
             limit=limit,
             tokens=[name for name, path in files.items() if _of_tokens(path, sentences[name])],
             progress=progress,
-            data=f"{Path(data).name} {split if language is None else ''}".strip(),
+            data=f"{Path(data).name} {(split or _SPLIT) if language is None else ''}".strip(),
         )
     formats = Formats()
     for corpus in sentences.values():
@@ -103,20 +108,28 @@ def evaluate(
     _print(report)
 
 
-def _files(data: str, split: str, languages: list[str] | None, language: str | None) -> dict[str, str | Path]:
+def _files(data: str, split: str | None, languages: list[str] | None, language: str | None) -> dict[str, str | Path]:
     from retrieveall.cli.corpora import find_split
     from retrieveall.config import check_language
 
-    if split not in ("train", "validation", "test"):
+    if split not in (None, "train", "validation", "test"):
         raise typer.BadParameter(f"expected train, validation or test, got {split[:80]!r}", param_hint="--split")
     if Path(data).is_dir():
         if language is not None:
             raise typer.BadParameter("only for a single file; choose with --languages", param_hint="--language")
-        return dict(find_split(Path(data), split, languages))
+        return dict(find_split(Path(data), split or _SPLIT, languages))
     if not data.startswith("hf://") and not Path(data.partition("?")[0]).exists():
         from retrieveall.errors import DataError
 
         raise DataError(f"{data}: expected a folder or a file, found none; check the path")
+    if split is not None:
+        raise typer.BadParameter(
+            f"only for a folder with a file per split; a file is evaluated whole, and a split of a data set is "
+            f"{data.partition('?')[0][:80]}?split={split}",
+            param_hint="--split",
+        )
+    if languages is not None:
+        raise typer.BadParameter("only for a folder; give --language for a file", param_hint="--languages")
     if language is None:
         raise typer.BadParameter("required for a file; give its language", param_hint="--language")
     return {check_language(language): data}

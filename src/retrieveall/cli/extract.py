@@ -73,7 +73,7 @@ def extract(
             "--input",
             "-i",
             metavar="FILE|FOLDER|-",
-            help="One text per line (.txt), a table (.csv, .tsv, .parquet, .jsonl), or a folder of .txt and "
+            help="One text per line (.txt), a table (.csv, .tsv, .parquet, .jsonl, .json), or a folder of .txt and "
             ".jsonl files; with --engine ray also a URI.",
         ),
     ] = None,
@@ -99,7 +99,9 @@ def extract(
     ] = None,
     input_format: Annotated[
         InputFormat,
-        typer.Option(metavar="FORMAT", help="text, jsonl, csv, tsv or parquet; auto decides by ending and first line."),
+        typer.Option(
+            metavar="FORMAT", help="text, jsonl, json, csv, tsv or parquet; auto decides by ending and first line."
+        ),
     ] = InputFormat.auto,
     text_column: Annotated[
         str | None,

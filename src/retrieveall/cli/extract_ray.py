@@ -112,7 +112,7 @@ def _check(options: Extract) -> tuple[str, str]:
         raise typer.BadParameter("expected --output FOLDER|URI with --engine ray", param_hint="--output")
     if options.format not in (None, Format.jsonl):
         raise typer.BadParameter("expected jsonl with --engine ray", param_hint="--format")
-    if options.input_format in (InputFormat.csv, InputFormat.tsv) or options.whole_file:
+    if options.input_format in (InputFormat.csv, InputFormat.tsv, InputFormat.json) or options.whole_file:
         raise typer.BadParameter(
             "expected Parquet, JSONL or text with a row per text for --engine ray; convert the files",
             param_hint="--whole-file" if options.whole_file else "--input-format",

@@ -7,6 +7,7 @@ byte-order mark.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -15,7 +16,7 @@ from pathlib import Path
 from retrieveall.cli.options import InputFormat
 from retrieveall.data.documents import Document, check_length, read_json_texts, read_text_lines
 from retrieveall.data.files import Line, is_cut_character, iter_lines, plain_name
-from retrieveall.data.tables import read_json_column, read_parquet, read_separated
+from retrieveall.data.tables import read_json_column, read_json_file, read_parquet, read_separated
 from retrieveall.errors import DataError, InputError
 
 __all__ = ["Reader", "from_arguments"]
@@ -24,6 +25,7 @@ _FORMATS = {
     ".txt": InputFormat.text,
     ".jsonl": InputFormat.jsonl,
     ".ndjson": InputFormat.jsonl,
+    ".json": InputFormat.json,
     ".csv": InputFormat.csv,
     ".tsv": InputFormat.tsv,
     ".parquet": InputFormat.parquet,
@@ -37,6 +39,8 @@ _BINARY = {
     b"\x1f\x8b": ("gzip", "give it the ending .gz"),
     b"{\\rtf": ("rich text", "save it as plain text"),
 }
+_JSON = re.compile(r"\s*(?:\[\s*(?:\{\s*(?:\".*)?)?|\{\s*)$", re.DOTALL)
+"""A line with which an array of objects begins, or an object that is written on several lines."""
 _MAX_FILE = 40 * 2**20  # bytes of a document: that many characters of up to four bytes
 
 
@@ -129,6 +133,9 @@ class Reader:
             yield from self._checked(read_parquet(file, self._column), folder=self._folder)
             return
         _refuse_binary(file)
+        if format is InputFormat.json:
+            yield from self._checked(read_json_file(file, self._column), folder=self._folder)
+            return
         if not self._whole or format not in (InputFormat.text, InputFormat.auto):
             yield from self._documents(iter_lines(file), format, folder=self._folder)
             return
@@ -144,6 +151,8 @@ class Reader:
     def _read(self, lines: Iterator[Line], format: InputFormat) -> Iterator[tuple[Line, Document]]:
         if format is InputFormat.parquet:
             raise DataError("<stdin>: expected text or a table of text, got Parquet; name the file with --input")
+        if format is InputFormat.json:
+            raise DataError("<stdin>: expected text or one JSON object per line, got JSON; name the file with --input")
         if format in (InputFormat.csv, InputFormat.tsv):
             return read_separated(lines, self._column, "\t" if format is InputFormat.tsv else None)
         if format is InputFormat.text:
@@ -197,13 +206,22 @@ def _read_jsonl(lines: Iterator[Line]) -> Iterator[tuple[Line, Document]]:
 
 
 def _sniff(lines: Iterator[Line], key: str) -> tuple[InputFormat, Iterator[Line]]:
-    """JSONL if the first non-blank line is an object with the text's key, text otherwise."""
+    """JSONL if the first non-blank line is an object with the text's key, text otherwise.
+
+    Raises:
+        DataError: it begins JSON of another form, which would be read as text.
+    """
     head: list[Line] = []
     for line in lines:
         head.append(line)
         if line.text.strip():
             break
     found = InputFormat.text
+    if head and _JSON.match(head[-1].text):
+        raise DataError(
+            f"{head[-1].where}: expected one text or one JSON object per line, got the beginning of a JSON array or of "
+            "an object on several lines; name a file that ends in .json with --input, or give --input-format text"
+        )
     if head and head[-1].text.lstrip().startswith("{"):
         try:
             value = json.loads(head[-1].text)

@@ -34,6 +34,7 @@ class InputFormat(StrEnum):
     auto = "auto"
     text = "text"
     jsonl = "jsonl"
+    json = "json"
     csv = "csv"
     tsv = "tsv"
     parquet = "parquet"

@@ -19,10 +19,10 @@ from retrieveall.errors import DataError, InputError, MissingExtraError
 from retrieveall.storage.hub import fail_fast
 from retrieveall.types import Sentence
 
-__all__ = ["quiet_retries", "read_hub", "tagged_row", "token_columns"]
+__all__ = ["TAG_COLUMNS", "TOKEN_COLUMNS", "quiet_retries", "read_hub", "tagged_row", "token_columns"]
 
-_TOKENS = ("tokens", "words")
-_TAGS = ("ner_tags", "tags", "labels", "ner")
+TOKEN_COLUMNS = ("tokens", "words")
+TAG_COLUMNS = ("ner_tags", "tags", "labels", "ner")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z]{2,8})*|simple")
 
 
@@ -128,11 +128,11 @@ def token_columns(columns: Iterable[str], where: str) -> tuple[str, str]:
         DataError: one of them is missing.
     """
     there = list(columns)
-    tokens = next((column for column in _TOKENS if column in there), None)
-    tags = next((column for column in _TAGS if column in there), None)
+    tokens = next((column for column in TOKEN_COLUMNS if column in there), None)
+    tags = next((column for column in TAG_COLUMNS if column in there), None)
     if tokens is None or tags is None:
         raise DataError(
-            f"{where}: expected a column {' or '.join(_TOKENS)} and a column {' or '.join(_TAGS)}, "
+            f"{where}: expected a column {' or '.join(TOKEN_COLUMNS)} and a column {' or '.join(TAG_COLUMNS)}, "
             f"got {', '.join(there)[:200]}; convert the data set to JSONL"
         )
     return tokens, tags

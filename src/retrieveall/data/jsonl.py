@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from retrieveall.data.files import open_output
+from retrieveall.data.plain_values import PlainValues
 from retrieveall.errors import DataError
 from retrieveall.types import Sentence
 
@@ -21,11 +22,11 @@ __all__ = ["json_line", "to_json", "write_jsonl"]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def json_line(record: Any) -> str:
-    """A value as one line of JSON with its ending; what JSON has no form for is written as text."""
-    line = json.dumps(record, ensure_ascii=False, default=str)
+def json_line(record: Any, values: PlainValues | None = None) -> str:
+    """A value as one line of JSON with its ending; ``values`` counts what JSON has no form for."""
+    line = (values or PlainValues()).json(record)
     if _SURROGATE.search(line):  # in a field of the input: only \\u escapes can represent it
-        line = json.dumps(record, default=str)
+        line = PlainValues().json(record, ascii=True)
     return line + "\n"
 
 

@@ -33,7 +33,7 @@ _PREFIXES: dict[Scheme, frozenset[str]] = {
     "iob1": frozenset("OBI"),
     "bioes": frozenset("OBIES"),
 }
-_TAG = re.compile(r"([BIESLUM])-([^\s\x00-\x1f\x7f\ud800-\udfff/\\]{1,64})")
+_TAG = re.compile(r"([BIESLUM])-(?![BI]-)([^\s\x00-\x1f\x7f\ud800-\udfff/\\]{1,64})")
 _OTHER_LETTERS = {"L": "E", "U": "S", "M": "I"}
 
 
@@ -42,7 +42,7 @@ def split_tag(tag: str) -> tuple[str, str]:
     """Split a tag into prefix and label; BILOU's ``L`` and ``U`` become ``E`` and ``S``, BMES's ``M`` becomes ``I``.
 
     Raises:
-        InputError: for anything but ``O`` and ``<prefix>-<label>``.
+        InputError: for anything but ``O`` and ``<prefix>-<label>``; a label that begins with ``B-`` or ``I-`` is a tag.
     """
     if tag == "O":
         return "O", ""

@@ -9,7 +9,7 @@ from retrieveall.config import check_language
 from retrieveall.data.files import plain_name
 from retrieveall.errors import DataError, LanguageError
 
-__all__ = ["SPLITS", "find_splits", "splits_in"]
+__all__ = ["SPLITS", "SUFFIXES", "find_splits", "splits_in"]
 
 SPLITS: dict[str, tuple[str, ...]] = {
     "train": ("train",),
@@ -18,9 +18,11 @@ SPLITS: dict[str, tuple[str, ...]] = {
 }
 """The names of files and folders of each split."""
 
-_SUFFIXES = frozenset(
+SUFFIXES = frozenset(
     {".tsv", ".jsonl", ".ndjson", ".json", ".conll", ".bio", ".iob", ".iob2", ".txt", ".csv", ".spacy", ".parquet"}
 )
+"""The endings of files that may be corpora."""
+
 _FOLDER_OF = ("*.ann", "*.arrow", "*.parquet")
 
 
@@ -104,4 +106,4 @@ def _is_language(name: str) -> bool:
 def _is_corpus(path: Path, suffix: str) -> bool:
     if path.is_dir():
         return any(next(path.glob(pattern), None) is not None for pattern in _FOLDER_OF)
-    return suffix in _SUFFIXES and path.is_file()
+    return suffix in SUFFIXES and path.is_file()

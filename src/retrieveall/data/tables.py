@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -15,10 +14,12 @@ from typing import IO, Any
 from retrieveall.data.csv_rows import whole_rows
 from retrieveall.data.documents import Document
 from retrieveall.data.files import Line
+from retrieveall.data.formats.base import Source
+from retrieveall.data.formats.records import records
 from retrieveall.errors import DataError
 from retrieveall.storage import is_truncated_stream, why_not_json
 
-__all__ = ["parquet_size", "read_json_column", "read_parquet", "read_parquet_rows", "read_separated"]
+__all__ = ["parquet_size", "read_json_column", "read_json_file", "read_parquet", "read_parquet_rows", "read_separated"]
 
 _DEFAULT = "text"
 _PARQUET_ROWS = 1024  # read at a time
@@ -42,12 +43,29 @@ def read_separated(lines: Iterator[Line], column: str | None, separator: str | N
     rows = whole_rows(_remember(lines, last, first), separator)
     try:
         header = next(rows)
+        _check_separator(header, _DEFAULT if column is None else column, first.where)
         place = _choose(header, column, first.where)
         for row in rows:
             if row:
                 yield last[0], _document(header, row, place, last[0])
     except csv.Error as error:
         raise DataError(f"{last[0].where}: no valid table row, {error}; check the quotes") from None
+
+
+def _check_separator(header: Sequence[str], wanted: str, where: str) -> None:
+    """Refuse a header that has the text column only if another character separates its columns.
+
+    Raises:
+        DataError: names that character.
+    """
+    if wanted in header:
+        return
+    for mark in sorted({character for name in header for character in name if not character.isalnum()}):
+        if any(wanted in map(str.strip, name.split(mark)) for name in header) and mark not in wanted:
+            raise DataError(
+                f"{where}: expected columns separated by a comma, a semicolon or a tab (.tsv: tabs), got {mark!r} in "
+                f"{','.join(header)[:80]!r}; separate them by one of these"
+            )
 
 
 def _remember(lines: Iterator[Line], last: list[Line], first: Line) -> Iterator[str]:
@@ -81,11 +99,34 @@ def read_json_column(lines: Iterable[Line], column: str) -> Iterator[tuple[Line,
             record = json.loads(line.text)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{line.where}: expected one JSON object per line, but {why_not_json(error)}") from None
-        if not isinstance(record, dict):
-            raise DataError(f"{line.where}: expected a JSON object, got {type(record).__name__}")
-        _choose(list(record), column, line.where)
-        text = _text(record.pop(column), line.where, column)
-        yield line, Document(text, record, len(line.text.encode()) + 1)
+        yield line, _of_record(record, column, line.where, len(line.text.encode()) + 1)
+
+
+def read_json_file(file: Path, column: str | None) -> Iterator[tuple[Line, Document]]:
+    """The objects of a JSON file, in an array, on lines, or a single one; arrays stream.
+
+    Raises:
+        DataError: not JSON, an element that is no object, or no text under the key; names file and line.
+    """
+    key = column or _DEFAULT
+    source = Source(file)
+    empty = True
+    for number, where, record in records(source):
+        empty = False
+        size = len(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")) + 1
+        yield Line("", number, source.name), _of_record(record, key, where, size)
+    if empty:
+        raise DataError(
+            f"{file}: expected JSON objects with the key {key!r}, as an array or one per line, got none; give "
+            "--input-format text if the file is plain text"
+        )
+
+
+def _of_record(record: Any, column: str, where: str, size: int) -> Document:
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: expected a JSON object, got {type(record).__name__}")
+    _choose(list(record), column, where)
+    return Document(_text(record.pop(column), where, column), record, size)
 
 
 def read_parquet(file: Path, column: str | None) -> Iterator[tuple[Line, Document]]:
@@ -124,7 +165,7 @@ def read_parquet_rows(
         stop = table.metadata.num_rows if rows is None else first + rows
         for number, row in _numbered_rows(table, first, stop):
             text = _text(row.pop(key), f"{name}: row {number}", key)
-            yield Line("", number, name), Document(text, {k: _plain(v) for k, v in row.items()}, each)
+            yield Line("", number, name), Document(text, row, each)
 
 
 def parquet_size(stream: IO[bytes] | Any, name: str, column: str | None) -> int:
@@ -186,11 +227,6 @@ def _text(value: Any, where: str, column: str) -> str:
     except UnicodeEncodeError:
         raise DataError(f"{where}: expected Unicode text, got a lone surrogate; remove it") from None
     return value
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no number for "not a number" and infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _choose(names: Sequence[str], column: str | None, where: str) -> int:

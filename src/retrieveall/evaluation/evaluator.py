@@ -107,7 +107,8 @@ def _evaluate_language(
     total = len(sentences) if isinstance(sentences, Sized) else None
     if total is not None and limit is not None:
         total = min(total, limit)
-    tally = _Tally(name, seen, tokens)
+    languages = getattr(model, "languages", None)
+    tally = _Tally(name, seen, tokens, has_adapter=languages is None or name in languages)
     known = getattr(model, "labels", None)
     for batch in _batches(sentences, limit):
         if known is not None:
@@ -125,9 +126,18 @@ def _evaluate_language(
 
 
 class _Tally:
-    """Running totals of one language; ``seen``: training texts, None if unknown; ``tokens``: gold is of tokens."""
+    """Running totals of one language.
 
-    def __init__(self, language: str, seen: Collection[str] | None, tokens: bool = False) -> None:
+    Args:
+        seen: training texts; None if unknown.
+        tokens: whether gold is of tokens.
+        has_adapter: whether the model has the language, so that a text can be routed to it.
+    """
+
+    def __init__(
+        self, language: str, seen: Collection[str] | None, tokens: bool = False, has_adapter: bool = True
+    ) -> None:
+        self._has_adapter = has_adapter
         self.language = language
         self._tokens = tokens and not is_unspaced(language)
         self.seen = seen
@@ -191,7 +201,7 @@ class _Tally:
             calibration_error=expected_calibration_error(self._probabilities, self._right)
             if self._probabilities
             else None,
-            routing_accuracy=self._routed_right / self.sentences,
+            routing_accuracy=self._routed_right / self.sentences if self._has_adapter else None,
             entity_free=self._entity_free,
             spurious=self._spurious,
             seconds=self.seconds,

@@ -38,7 +38,8 @@ class LanguageReport:
         unseen_sentences: number of unseen sentences.
         calibration_error: expected calibration error of the predicted entities' probabilities, 0 to 1; None
             without a predicted entity.
-        routing_accuracy: share of sentences in which this language has the largest adapter weight.
+        routing_accuracy: share of sentences in which this language has the largest adapter weight; None for a language
+            that the model does not have.
         entity_free: number of sentences without a gold entity.
         spurious: number of entity-free sentences with at least one predicted entity.
         seconds: time spent in the model.
@@ -50,7 +51,7 @@ class LanguageReport:
     unseen: SpanScores | None = None
     unseen_sentences: int = 0
     calibration_error: float | None = None
-    routing_accuracy: float = 0.0
+    routing_accuracy: float | None = None
     entity_free: int = 0
     spurious: int = 0
     seconds: float = 0.0

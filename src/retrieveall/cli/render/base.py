@@ -9,7 +9,7 @@ from typing import Any
 
 from retrieveall.types import Prediction
 
-__all__ = ["Format", "Renderer"]
+__all__ = ["Format", "Renderer", "blank_note"]
 
 
 class Format(StrEnum):
@@ -21,6 +21,14 @@ class Format(StrEnum):
     tsv = "tsv"
     conll = "conll"
     html = "html"
+
+
+def blank_note(blank: int, format: str) -> list[str]:
+    """A line that ``blank`` texts are not in an output; none for 0."""
+    if not blank:
+        return []
+    what = "1 text without words is" if blank == 1 else f"{blank:,} texts without words are"
+    return [f"note: {what} not in the output, since {format} has no place for them; JSONL keeps every text"]
 
 
 class Renderer(ABC):

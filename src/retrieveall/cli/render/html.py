@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from retrieveall.cli.render.base import Renderer
+from retrieveall.cli.render.base import Renderer, blank_note
 from retrieveall.cli.render.marks import counts_line, likeness, route_line
 from retrieveall.markup import describe_span, hue_of, mark_html, safe_html
 from retrieveall.types import Entity, KnownEntity, Neighbour, Prediction
@@ -73,7 +73,7 @@ class HtmlRenderer(Renderer):
     def __init__(self, labels: Sequence[str] = (), *, explain: bool = False, title: str = "RetrieveAll") -> None:
         self._hues = {label: round(i * _GOLDEN_ANGLE + 210) % 360 for i, label in enumerate(labels)}
         self._numbers = {label: number for number, label in enumerate(self._hues)}
-        self._texts = 0
+        self._texts = self._blank = 0
         self._found: Counter[str] = Counter()
         self._explain = explain
         self._title = title
@@ -87,6 +87,7 @@ class HtmlRenderer(Renderer):
         self._texts += 1
         self._found.update(entity.label for entity in prediction.entities)
         if not prediction.text.strip():
+            self._blank += 1
             return ""
         marked = self._marked(prediction.text, prediction.entities)
         knowledge = self._knowledge(prediction) if self._explain else ""
@@ -101,10 +102,13 @@ class HtmlRenderer(Renderer):
         return _TAIL.format(legend=" ".join(map(self._legend, self._hues)), counts=counts)
 
     def state(self) -> dict[str, Any]:
-        return {"texts": self._texts, "found": dict(self._found)}
+        return {"texts": self._texts, "blank": self._blank, "found": dict(self._found)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._texts, self._found = state["texts"], Counter(state["found"])
+        self._texts, self._blank, self._found = state["texts"], state.get("blank", 0), Counter(state["found"])
+
+    def notes(self) -> list[str]:
+        return blank_note(self._blank, "the page")
 
     def _legend(self, label: str) -> str:
         badge = f'<mark style="--hue:{self._hues[label]}">{safe_html(label)} <b>{self._found[label]:,}</b></mark>'

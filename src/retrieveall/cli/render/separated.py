@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from io import StringIO
 from typing import Any
 
 from retrieveall.cli.render.base import Renderer
+from retrieveall.data.plain_values import PlainValues
 from retrieveall.types import Prediction
 
-__all__ = ["COLUMNS", "SeparatedRenderer"]
+__all__ = ["AROUND", "COLUMNS", "LONG", "SeparatedRenderer"]
 
 COLUMNS = ("text", "language", "start", "end", "label", "entity", "score")
+LONG = 1000
+"""Characters of a text, or of another cell, that every row repeats; a book would be written once per entity."""
+AROUND = 200
+"""Characters of a longer text before and after the entity of a row."""
+_CUT = "…"
 
 
 class SeparatedRenderer(Renderer):
     """``row``, the input's other fields, then ``COLUMNS``; ``row`` counts the texts from 1.
 
-    The first text says which other fields there are. Values that are lists or objects are written as JSON.
+    The first text says which other fields there are. Values that are lists or objects are written as JSON. Of a text
+    of more than ``LONG`` characters a row has the part around its entity; other long cells are whole in the first row
+    of a text, and cut in its others.
     """
 
     def __init__(self, separator: str) -> None:
         self._separator = separator
         self._fields: list[str] | None = None
         self._row = 0
+        self._cut = 0
         self._left_out: set[str] = set()
+        self._values = PlainValues()
 
     def item(self, prediction: Prediction, fields: Mapping[str, Any]) -> str:
         stream = StringIO()
@@ -36,9 +45,13 @@ class SeparatedRenderer(Renderer):
             write(["row", *self._fields, *COLUMNS])
         self._left_out.update(name for name in fields if name not in (*self._fields, "row", *COLUMNS))
         self._row += 1
-        carried = [_cell(fields.get(name)) for name in self._fields]
-        for row in prediction.to_rows():
-            write([self._row, *carried, *(_cell(row[name]) for name in COLUMNS)])
+        self._cut += len(prediction.text) > LONG
+        carried = [self._values.cell(fields.get(name)) for name in self._fields]
+        for number, row in enumerate(prediction.to_rows()):
+            if number == 1:
+                carried = [_beginning(cell) for cell in carried]
+            row["text"] = _part(row["text"], row["start"], row["end"])
+            write([self._row, *carried, *(self._values.cell(row[name]) for name in COLUMNS)])
         return stream.getvalue()
 
     def tail(self) -> str:
@@ -46,23 +59,39 @@ class SeparatedRenderer(Renderer):
         return self._separator.join(("row", *COLUMNS)) + "\n" if self._fields is None else ""
 
     def notes(self) -> list[str]:
-        if not self._left_out:
-            return []
-        names = ", ".join(sorted(self._left_out)[:5])
-        return [f"note: the first text has no {names}, so the table has no such column; JSONL keeps all fields"]
+        found = self._values.notes()
+        if self._cut:
+            verb = " is" if self._cut == 1 else "s are"
+            found.append(
+                f"note: {self._cut:,} text{verb} longer than {LONG:,} characters; of such a text a row has "
+                f"{AROUND} characters before and after its entity. JSONL keeps whole texts"
+            )
+        if self._left_out:
+            names = ", ".join(sorted(self._left_out)[:5])
+            found.append(
+                f"note: the first text has no {names}, so the table has no such column; JSONL keeps all fields"
+            )
+        return found
 
     def state(self) -> dict[str, Any]:
-        return {"fields": self._fields, "row": self._row, "left_out": sorted(self._left_out)}
+        own = {"fields": self._fields, "row": self._row, "cut": self._cut, "left_out": sorted(self._left_out)}
+        return own | {"values": self._values.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._fields, self._row = state["fields"], state["row"]
+        self._fields, self._row, self._cut = state["fields"], state["row"], state.get("cut", 0)
         self._left_out = set(state["left_out"])
+        self._values.restore(state.get("values", {}))
 
 
-def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, (dict, list, bool)):
-        value = json.dumps(value, ensure_ascii=False, default=str)
-    # A lone surrogate, which JSON can hold, cannot be written.
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+def _part(text: str, start: int | None, end: int | None) -> str:
+    """The text, or what is around the entity of a long one; the beginning of a long one without entities."""
+    if len(text) <= LONG:
+        return text
+    if start is None or end is None:
+        return text[:LONG] + _CUT
+    first, last = max(0, start - AROUND), min(len(text), end + AROUND)
+    return f"{_CUT if first else ''}{text[first:last]}{_CUT if last < len(text) else ''}"
+
+
+def _beginning(cell: Any) -> Any:
+    return cell[:LONG] + _CUT if isinstance(cell, str) and len(cell) > LONG else cell

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from retrieveall.data.files import ByteSource, Report, Text, fail
+from retrieveall.data.files import ByteSource, Report, Text, fail, plain_name
 from retrieveall.data.schemes import Scheme
+from retrieveall.data.splits import SUFFIXES
 from retrieveall.types import Sentence
 
-__all__ = ["CorpusFormat", "Item", "Notes", "Reading", "Source"]
+__all__ = ["CorpusFormat", "Item", "Notes", "Reading", "Source", "note_left_out"]
 
 
 class Source:
@@ -48,6 +49,21 @@ class Source:
         whole = lines[:-1] if len(lines) > 1 else lines
         last = [] if self.bytes.grow() else lines[len(whole) :]
         return [line.removesuffix("\r") for line in (*whole, *last)]
+
+
+def note_left_out(root: Path, read: str, notes: Notes, own: Collection[str] = ()) -> None:
+    """Count the other corpora in a folder that is read as one of a single format.
+
+    Args:
+        read: what is read of the folder, such as "BRAT".
+        own: the endings and names of files that belong to that format.
+    """
+    for file in sorted(root.rglob("*")):
+        if file.name in own or any(part.startswith(".") for part in file.relative_to(root).parts):
+            continue
+        ending = Path(plain_name(file)).suffix.lower()
+        if ending in SUFFIXES and ending not in own and file.is_file():
+            notes.add(f"files left out, since the folder is read as {read}; give them by name", str(file))
 
 
 class Notes:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from retrieveall.data.files import ByteSource, Text
-from retrieveall.data.formats.base import Item, Notes, Reading, Source
+from retrieveall.data.formats.base import Item, Notes, Reading, Source, note_left_out
 from retrieveall.data.formats.spans import BYTES, CODE_POINTS, UTF16, Span, entities_of
 from retrieveall.data.schemes import Scheme
 from retrieveall.errors import DataError, InputError
@@ -42,6 +42,7 @@ class Brat:
         files = sorted(root.rglob("*.ann")) if source.folder else [source.path]
         if source.folder:
             _count_texts_alone(root, reading.notes)
+            note_left_out(root, "BRAT", reading.notes, (".txt", ".ann"))
         for file in files:
             try:
                 yield _item(file, root, reading)

@@ -14,9 +14,10 @@ from typing import Any
 from retrieveall.data.conll import TaggedSentence, rows_of
 from retrieveall.data.files import Text, replacing
 from retrieveall.data.formats import tagged
-from retrieveall.data.formats.base import Item, Reading, Source
+from retrieveall.data.formats.annotations import check_all_read
+from retrieveall.data.formats.base import Item, Reading, Source, note_left_out
 from retrieveall.data.formats.records import first_records, records
-from retrieveall.data.hub import tagged_row, token_columns
+from retrieveall.data.hub import TAG_COLUMNS, tagged_row, token_columns
 from retrieveall.data.jsonl import write_jsonl
 from retrieveall.data.schemes import Scheme
 from retrieveall.data.segmentation import segment
@@ -50,6 +51,7 @@ class Datasets:
 
     def read(self, source: Source, reading: Reading) -> Iterator[Item]:
         if source.folder:
+            note_left_out(source.path, "tables", reading.notes, (".parquet", ".arrow", _INFO, _STATE, _DICT))
             sentences = _of_tables(_chosen(source), source.name, reading)
         elif source.head.startswith((_PARQUET, _ARROW_FILE, _ARROW_STREAM)):
             source.bytes.close()
@@ -80,12 +82,16 @@ def _of_json(source: Source, reading: Reading) -> Iterator[TaggedSentence]:
     names: Sequence[str] | None = None
     for number, where, value in records(source, reading.report):
         try:
+            own = next((key for key in TAG_COLUMNS if isinstance(value, dict) and key in value), TAG_COLUMNS[0])
+            check_all_read(value, (own,), Datasets.name, Datasets.title)
             tokens, tags = token_columns(value if isinstance(value, dict) else (), where)
             names = names or _names_beside(source.path, tags)
             if value[tokens]:
                 yield tagged_row(value[tokens], value[tags], names, source.name, number)
         except DataError as error:
             reading.report(error)
+        except ValueError as error:
+            reading.report(DataError(f"{where}: {error}"))
 
 
 def _names_beside(file: Path, tags: str) -> Sequence[str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from retrieveall.data.formats.annotations import check_none_unknown
 from retrieveall.data.formats.base import Reading
 from retrieveall.data.formats.json_format import JsonFormat, is_triple, span_of, triples
 from retrieveall.data.formats.spans import Span
@@ -41,7 +42,12 @@ class Doccano(_Doccano):
     def text_and_spans(self, value: Any, where: str, reading: Reading) -> tuple[str, Sequence[Span]]:
         text = self.text(value)
         key = _key(value)
+        if key not in value:
+            check_none_unknown(value, key)
         return text, triples(value.get(key, []), key)
+
+    def keys(self, value: Any) -> tuple[str, ...]:
+        return (_key(value),)
 
     def record(self, sentence: Sentence, number: int) -> dict[str, Any]:
         spans = [[entity.start, entity.end, entity.label] for entity in sentence.entities]
@@ -65,11 +71,16 @@ class DoccanoRelations(_Doccano):
     def text_and_spans(self, value: Any, where: str, reading: Reading) -> tuple[str, Sequence[Span]]:
         text = self.text(value)
         items = value.get("entities", [])
+        if "entities" not in value:
+            check_none_unknown(value, "entities")
         if not isinstance(items, list):
             raise ValueError(f'expected "entities" as a list, got {kind_of(items)}')
         if value.get("relations"):
             reading.notes.add("texts with relations, which are not read", where, text)
         return text, [span_of(item, start="start_offset", end="end_offset") for item in items]
+
+    def keys(self, value: Any) -> tuple[str, ...]:
+        return ("entities",)
 
     def record(self, sentence: Sentence, number: int) -> dict[str, Any]:
         entities = [
@@ -79,8 +90,8 @@ class DoccanoRelations(_Doccano):
         return {"id": number, "text": sentence.text, "entities": entities, "relations": []} | _metadata(sentence)
 
 
-def _key(value: dict[str, Any]) -> str:
-    return "labels" if "labels" in value and "label" not in value else "label"
+def _key(value: Any) -> str:
+    return "labels" if isinstance(value, dict) and "labels" in value and "label" not in value else "label"
 
 
 def _metadata(sentence: Sentence) -> dict[str, Any]:

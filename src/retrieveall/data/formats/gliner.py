@@ -37,6 +37,9 @@ class Gliner(JsonFormat):
             spans.append(Span(starts[span.start], starts[span.end + 1] - 1, span.label))
         return " ".join(tokens), spans
 
+    def keys(self, value: Any) -> tuple[str, ...]:
+        return ("ner",)
+
     def record(self, sentence: Sentence, number: int) -> dict[str, Any]:
         words = segment_around(sentence.text, ((each.start, each.end) for each in sentence.entities))
         first = {word.start: place for place, word in enumerate(words)}

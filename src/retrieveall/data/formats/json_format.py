@@ -8,6 +8,7 @@ from typing import Any
 
 from retrieveall.config import check_language
 from retrieveall.data.files import Text
+from retrieveall.data.formats.annotations import check_all_read, is_triple
 from retrieveall.data.formats.base import Item, Reading, Source
 from retrieveall.data.formats.records import first_records, records
 from retrieveall.data.formats.spans import CODE_POINTS, Span, entities_of
@@ -42,6 +43,10 @@ class JsonFormat(ABC):
         """
 
     @abstractmethod
+    def keys(self, value: Any) -> tuple[str, ...]:
+        """The keys under which entities of a value are read, the usual one first."""
+
+    @abstractmethod
     def record(self, sentence: Sentence, number: int) -> Any:
         """The value of a sentence."""
 
@@ -68,6 +73,7 @@ class JsonFormat(ABC):
         return write_jsonl(sentences, target, self.record)
 
     def _item(self, value: Any, where: str, name: str, reading: Reading) -> Item | None:
+        check_all_read(value, self.keys(value), self.name, self.title)
         found = self.text_and_spans(value, where, reading)
         if found is None:
             return None
@@ -104,11 +110,6 @@ def _language(written: Any) -> str | None:
         return check_language(check_string(written, "language"))
     except InputError as error:
         raise ValueError(str(error)) from None
-
-
-def is_triple(item: Any) -> bool:
-    """Whether an item is ``[start, end, label]``."""
-    return isinstance(item, list) and len(item) >= 3 and type(item[0]) is type(item[1]) is int
 
 
 def triples(items: Any, key: str) -> list[Span]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from retrieveall.data.formats.annotations import check_none_unknown, unknown_keys
 from retrieveall.data.formats.base import Reading, Source
 from retrieveall.data.formats.json_format import JsonFormat, is_triple, span_of, triples
 from retrieveall.data.formats.records import first_records
@@ -14,8 +15,6 @@ from retrieveall.data.jsonl import plain
 from retrieveall.types import Sentence
 
 __all__ = ["Jsonl"]
-
-_OTHER = frozenset({"text", "entities", "language", "id", "meta", "metadata"})
 
 
 class Jsonl(JsonFormat):
@@ -35,22 +34,20 @@ class Jsonl(JsonFormat):
         entities = value.get("entities")
         if isinstance(entities, list):
             return all(isinstance(item, dict) and "start" in item for item in entities)
-        return entities is None and not _unknown(value)
+        return entities is None and not unknown_keys(value)
 
     def text_and_spans(self, value: Any, where: str, reading: Reading) -> tuple[str, Sequence[Span]]:
         text = string(check_object(value), "text")
         items = value.get("entities")
         if items is None:
-            unknown = _unknown(value)
-            if unknown:
-                raise ValueError(
-                    f'expected the key "entities", got {", ".join(map(repr, unknown))[:80]}, of a format that is not '
-                    f"known; see docs/corpora.md for those that are"
-                )
+            check_none_unknown(value, "entities")
             items = []
         if not isinstance(items, list):
             raise ValueError(f'expected "entities" as a list, got {kind_of(items)}')
         return text, [_span(item) for item in items]
+
+    def keys(self, value: Any) -> tuple[str, ...]:
+        return ("entities",)
 
     def record(self, sentence: Sentence, number: int) -> dict[str, Any]:
         return plain(sentence, number)
@@ -63,8 +60,3 @@ def _span(item: Any) -> Span:
     if isinstance(item, dict) and "start_offset" in item:
         return span_of(item, start="start_offset", end="end_offset")
     return span_of(item)
-
-
-def _unknown(value: dict[str, Any]) -> list[str]:
-    """Keys with lists or objects, which may be annotation that nobody would read."""
-    return [key for key, other in value.items() if key not in _OTHER and other and isinstance(other, list | dict)]

@@ -54,6 +54,11 @@ class LabelStudio(JsonFormat):
             return identifier_of(value), None
         return identifier_of(meta) or identifier_of(value), meta.get("language")
 
+    def keys(self, value: Any) -> tuple[str, ...]:
+        if isinstance(value, dict) and not isinstance(value.get("data"), dict) and (found := _region_keys(value)):
+            return tuple(found)
+        return _ANNOTATIONS
+
     def record(self, sentence: Sentence, number: int) -> dict[str, Any]:
         result = [_region(sentence.text, each.start, each.end, each.label) for each in sentence.entities]
         meta = {key: kept for key, kept in (("id", sentence.id), ("language", sentence.language)) if kept}
@@ -116,11 +121,17 @@ def _labelled(value: Mapping[str, Any]) -> list[Span]:
 
 
 def _regions(value: Mapping[str, Any]) -> list[Any]:
-    """The regions of a JSON-MIN task, which are under the name that the labelling interface gave them."""
-    for items in value.values():
-        if isinstance(items, list) and items and all(isinstance(each, dict) and "labels" in each for each in items):
-            return items
-    return []
+    """The regions of a JSON-MIN task."""
+    return [region for key in _region_keys(value) for region in value[key]]
+
+
+def _region_keys(value: Mapping[str, Any]) -> list[str]:
+    """The names of regions, which the labelling interface gave them; it may have several kinds of them."""
+    return [
+        key
+        for key, items in value.items()
+        if isinstance(items, list) and items and all(isinstance(each, dict) and "labels" in each for each in items)
+    ]
 
 
 def _text(data: Mapping[str, Any], spans: Sequence[Span]) -> str:

@@ -46,6 +46,9 @@ class Prodigy(JsonFormat):
             return identifier_of(value), value.get("language")
         return identifier_of(meta) or identifier_of(value), meta.get("language", value.get("language"))
 
+    def keys(self, value: Any) -> tuple[str, ...]:
+        return ("spans",)
+
     def record(self, sentence: Sentence, number: int) -> dict[str, Any]:
         spans = [{"start": entity.start, "end": entity.end, "label": entity.label} for entity in sentence.entities]
         meta = {key: kept for key, kept in (("id", sentence.id), ("language", sentence.language)) if kept}

@@ -130,7 +130,11 @@ class _Splitter:
             self._position = match.end()
             if mark in "{[":
                 self._open(mark, match.start())
-            elif mark in "}]" and self._close():
+            elif mark[0] == '"':
+                if self.depth == self._level == 1:  # an element that is no object, and would be passed over
+                    self._count(match.start())
+                    yield self.line, mark
+            elif self._close():
                 assert self._begin is not None
                 yield self.line, self.rest[self._begin : self._position]
                 self._begin = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from retrieveall.data.formats.annotations import PAIR
 from retrieveall.data.formats.base import Reading
 from retrieveall.data.formats.json_format import JsonFormat, is_triple, span_of, triples
 from retrieveall.data.formats.spans import Span
@@ -34,17 +35,26 @@ class SpacyJson(JsonFormat):
         if isinstance(value, list):
             value = _unpaired(value)
         text = string(check_object(value), "text")
-        items = value.get("ents")
-        if items is None or "entities" in value:
+        if not _has_ents(value):
             return text, triples(value.get("entities", []), "entities")
+        items = value["ents"]
         if not isinstance(items, list):
             raise ValueError(f'expected "ents" as a list, got {kind_of(items)}')
         return text, [span_of(item) for item in items]
+
+    def keys(self, value: Any) -> tuple[str, ...]:
+        if _is_pair(value):
+            return (PAIR,)
+        return ("ents",) if isinstance(value, dict) and _has_ents(value) else ("entities",)
 
     def record(self, sentence: Sentence, number: int) -> dict[str, Any]:
         spans = [[entity.start, entity.end, entity.label] for entity in sentence.entities]
         details = {"language": sentence.language, "id": sentence.id}
         return {"text": sentence.text, "entities": spans} | {key: kept for key, kept in details.items() if kept}
+
+
+def _has_ents(value: dict[str, Any]) -> bool:
+    return value.get("ents") is not None and "entities" not in value
 
 
 def _is_pair(value: Any) -> bool:

@@ -2,7 +2,8 @@
 
 Repaired and counted: blanks at the edges of a span and spans of nothing but white space; the same span twice; a span
 that overlaps a longer one (or an earlier one of the same length); blanks in a label; offsets in UTF-16 units or UTF-8
-bytes, where the span's text shows it. Everything else that does not fit is an error.
+bytes, where the span's text shows it. Everything else that does not fit is an error, also a tag as a label: an entity
+of two words would be two.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ BYTES = "UTF-8 bytes"
 
 _BLANKS = re.compile(r"\s+")
 _BLANKS_AS_WRITTEN = re.compile(r"(?:\\[nrt]|\s)+")  # some exports write a line break of the text as \n
+_LIKE_TAG = re.compile(r"[ESLUM]-")
 _WIDTH: dict[str, Callable[[str], int]] = {
     UTF16: lambda character: 2 if character > "\uffff" else 1,
     BYTES: lambda character: len(character.encode("utf-8")),
@@ -131,12 +133,19 @@ def _trimmed(text: str, span: Span, where: str, notes: Notes) -> Entity | None:
 
 def _label(label: str, where: str, notes: Notes) -> str:
     written = _BLANKS.sub("_", label.strip())
+    if written[:2] in ("B-", "I-"):
+        raise ValueError(
+            f"expected the label of a whole entity, got {label[:80]!r}, the tag of a word; write each entity as one "
+            "span with its label alone"
+        )
     try:
         split_tag(f"B-{written}")
     except InputError:
         raise ValueError(
             f"expected a label of 1 to 64 characters without slashes and not 'O', got {label[:80]!r}; rename it"
         ) from None
+    if _LIKE_TAG.match(written):  # may be one, but E-MAIL and S-100 are labels
+        notes.add(f"spans with the label {written!r}, read as it is although it looks like a tag", where)
     if written != label:
         notes.add(f"spans with the label {label!r}, read as {written!r}", where)
     return written
