@@ -9,13 +9,13 @@ import pytest
 from retrieveall.arguments import (
     check_count,
     check_language,
-    check_levels,
     check_option_names,
     check_text,
     check_threshold,
     label_meant,
     languages_per_text,
     listed,
+    listed_levels,
     server_url,
     wanted_labels,
 )
@@ -113,7 +113,7 @@ def test_what_are_no_labels(labels: Any) -> None:
 def test_levels_counts_and_options() -> None:
     for levels in (None, 5, "entity", b"entity", ["nothing"], [5]):
         with pytest.raises(InputError, match="expected a list of levels among entity, context, got"):
-            check_levels(levels)
+            listed_levels(levels)
     for count in (0, -1, "5", 1.5, None, True):
         with pytest.raises(InputError, match="expected n of at least 1, got"):
             check_count(count, "n")

@@ -64,6 +64,8 @@ def check_language(language: str) -> str:
     Raises:
         LanguageError: unless it is 1 to 64 ASCII letters, digits, ``_`` and ``-``, with a letter or digit at both ends.
     """
+    if not isinstance(language, str):
+        raise LanguageError(f"expected a language identifier such as 'de', got {type(language).__name__}")
     if not _LANGUAGE.fullmatch(language) or _RESERVED.fullmatch(language):
         raise LanguageError(
             f"a language identifier is 1 to 64 letters, digits, '-' or '_' such as 'de' or 'zh-Hant', "
