@@ -87,9 +87,9 @@ LabelName = Annotated[str, AfterValidator(_check_label)]
 
 
 class _Strict(BaseModel):
-    """Base class of all settings: immutable, and unknown keys are errors."""
+    """Base class of all settings: immutable, and unknown keys, NaN and infinity are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 CpuPrecision: TypeAlias = Literal["same", "int8", "bfloat16", "auto"]

@@ -269,13 +269,13 @@ def _checked_key(key: Any) -> str | None:
     name = f"key (or {KEY_VARIABLE})"
     if key is not None and not isinstance(key, str):
         raise InputError(f"expected {name} as a string, got {type(key).__name__}")
-    key = key or os.environ.get(KEY_VARIABLE)
-    if key and not (key.isascii() and key.isprintable() and key == key.strip()):
+    found: str | None = key or os.environ.get(KEY_VARIABLE)
+    if found and not (found.isascii() and found.isprintable() and found == found.strip()):
         raise InputError(
             f"expected {name} of ASCII letters, digits and signs, without line breaks and spaces around it, "
             "got other characters; copy it again"
         )
-    return key
+    return found
 
 
 class _failures:
