@@ -120,5 +120,5 @@ def test_particles_as_words_need_a_decoder_that_tags() -> None:
 def test_settings_are_finite_numbers(value: float) -> None:
     from retrieveall.config import TrainingConfig
 
-    with pytest.raises(ConfigError, match="learning_rate: .*finite"):
+    with pytest.raises(ConfigError, match=r"learning_rate: .*finite"):
         parse_config(TrainingConfig, {"learning_rate": value}, "--set")
