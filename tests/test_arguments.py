@@ -9,13 +9,14 @@ import pytest
 from retrieveall.arguments import (
     check_count,
     check_language,
-    check_levels,
     check_option_names,
     check_text,
     check_threshold,
+    checked_path,
     label_meant,
     languages_per_text,
     listed,
+    listed_levels,
     server_url,
     wanted_labels,
 )
@@ -113,7 +114,7 @@ def test_what_are_no_labels(labels: Any) -> None:
 def test_levels_counts_and_options() -> None:
     for levels in (None, 5, "entity", b"entity", ["nothing"], [5]):
         with pytest.raises(InputError, match="expected a list of levels among entity, context, got"):
-            check_levels(levels)
+            listed_levels(levels)
     for count in (0, -1, "5", 1.5, None, True):
         with pytest.raises(InputError, match="expected n of at least 1, got"):
             check_count(count, "n")
@@ -147,3 +148,24 @@ def test_a_password_in_an_address_is_not_repeated(url: str) -> None:
     with pytest.raises(InputError, match="use key") as caught:
         server_url(url, "use key")
     assert "hidden" not in str(caught.value)
+
+
+def test_levels_are_read_once() -> None:
+    assert listed_levels(level for level in ("context", "entity")) == ["context", "entity"]
+
+
+def test_tables_are_no_labels_and_no_levels() -> None:
+    np = pytest.importorskip("numpy")
+    assert wanted_labels(np.array(["PER"]), LABELS) == {"PER"}
+    assert listed_levels(np.array(["entity"])) == ["entity"]
+    for known in (LABELS, None):
+        with pytest.raises(InputError, match="expected a list of labels, got ndarray, a table"):
+            wanted_labels(np.array([["PER", "ORG"]]), known)
+    with pytest.raises(InputError, match="expected a list of levels"):
+        listed_levels(np.array([["entity", "context"]]))
+
+
+@pytest.mark.parametrize("path", [None, 5, b"a", "", "a\0b", str])
+def test_what_is_no_path(path: Any) -> None:
+    with pytest.raises(InputError, match="expected the archive as a path, got"):
+        checked_path(path, "the archive")

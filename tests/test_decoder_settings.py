@@ -114,3 +114,11 @@ def test_particles_as_words_need_a_decoder_that_tags() -> None:
     assert parse_config(ModelConfig, raw, "x.yaml").windows.hangul == "whole"
     with pytest.raises(ConfigError, match=r"windows\.hangul 'particles'.*decoder\.kind 'tagging'"):
         parse_config(ModelConfig, raw | {"windows": {"hangul": "particles"}}, "x.yaml")
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_settings_are_finite_numbers(value: float) -> None:
+    from retrieveall.config import TrainingConfig
+
+    with pytest.raises(ConfigError, match=r"learning_rate: .*finite"):
+        parse_config(TrainingConfig, {"learning_rate": value}, "--set")

@@ -15,7 +15,7 @@ import pytest
 from retrieveall import RetrieveAll
 from retrieveall.config import ModelConfig, dump_yaml, load_yaml
 from retrieveall.data import segment
-from retrieveall.errors import ConfigError, InputError, LanguageError
+from retrieveall.errors import ConfigError, InputError, LanguageError, ModelFolderError
 from retrieveall.model_folder import SETTINGS
 from retrieveall.storage import Manifest, Transaction
 from retrieveall.thresholds import select
@@ -200,8 +200,31 @@ class TestFilters:
                 loaded.predict("Ulm", levels=levels)  # type: ignore[arg-type]
         with pytest.raises(InputError, match="progress as a function"):
             loaded.predict("Ulm", progress=5)  # type: ignore[arg-type]
-        with pytest.raises(InputError, match="path of a new folder, got NoneType"):
-            loaded.save_pretrained(None)  # type: ignore[arg-type]
+        for path in (None, "a\0b"):
+            with pytest.raises(InputError, match="expected the new folder as a path, got"):
+                loaded.save_pretrained(path)  # type: ignore[arg-type]
+
+    def test_tables_and_generators(self, loaded: RetrieveAll) -> None:
+        np = pytest.importorskip("numpy")
+        with pytest.raises(InputError, match="a list of labels, got ndarray, a table"):
+            loaded.predict("Ulm", labels=np.array([["PER", "ORG"]]))
+        with pytest.raises(InputError, match="a list of levels"):
+            loaded.predict("Ulm", levels=np.array([["entity", "context"]]))
+        both = loaded.predict("Ulm", levels=(each for each in ("entity", "context")), keep_prompts=True)
+        assert both == loaded.predict("Ulm", keep_prompts=True)
+
+    @pytest.mark.parametrize("size", [1, 2, 256])
+    def test_a_stream_names_the_number_of_a_text(self, loaded: RetrieveAll, size: int) -> None:
+        with pytest.raises(InputError, match="as text 3 of the list"):
+            list(loaded.stream(["a", "b", "c", None], batch_size=size))  # type: ignore[list-item]
+
+    def test_a_copy_within_the_model_is_refused(self, model_copy: Path) -> None:
+        model = RetrieveAll.from_pretrained(model_copy)
+        before = sorted(model_copy.rglob("*"))
+        for place in (model_copy, model_copy / "adapters" / "zz", model_copy / "a" / ".." / "b"):
+            with pytest.raises(ModelFolderError, match="a folder outside the model"):
+                model.save_pretrained(place)
+        assert sorted(model_copy.rglob("*")) == before
 
     @pytest.mark.parametrize("text", [b"Ulm", None, 3, ["Ulm"]])
     def test_what_is_no_text(self, loaded: RetrieveAll, text: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from retrieveall.errors import InputError
 from retrieveall.types import (
     AnswerFaults,
     Entity,
@@ -139,3 +140,17 @@ def test_a_notebook_shows_marked_text_and_runs_none() -> None:
     assert html.count("<mark") == 2
     assert "LOC, characters 28 to 32, probability 0.988" in html
     assert "http" not in html
+
+
+def test_a_single_prediction_is_a_list_of_one() -> None:
+    one = predicted("Köln, Bonn", (0, 4, "LOC"), (6, 10, "LOC"))
+    assert to_dicts(one) == to_dicts([one]) == [one.to_dict()]
+    assert to_rows(one) == to_rows([one])
+    assert to_rows(each for each in [one]) == to_rows([one])
+
+
+@pytest.mark.parametrize("function", [to_dicts, to_rows])
+@pytest.mark.parametrize("wrong", [None, "abc", 5, [None], ["abc"], {"a": 1}, [{}]])
+def test_what_are_no_predictions(function: Callable[..., Any], wrong: Any) -> None:
+    with pytest.raises(InputError, match=r"expected predictions, as .* returns them, got"):
+        function(wrong)

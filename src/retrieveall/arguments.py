@@ -6,27 +6,31 @@ Shared by the model, the integrations and the client of the service. Knows no mo
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from numbers import Real
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from retrieveall.config import MAX_CHARACTERS
 from retrieveall.errors import InputError, LanguageError
-from retrieveall.types import LEVELS
+from retrieveall.types import LEVELS, Level
 
 __all__ = [
     "LABELS_BY_WORD",
     "check_count",
     "check_language",
-    "check_levels",
     "check_option_names",
     "check_text",
     "check_threshold",
+    "check_unicode",
+    "checked_path",
     "label_meant",
     "languages_per_text",
     "listed",
+    "listed_levels",
     "server_url",
     "wanted_labels",
 ]
@@ -115,18 +119,47 @@ def check_count(value: Any, name: str) -> None:
         raise InputError(f"expected {name} of at least 1, got {repr(value)[:80]}")
 
 
-def check_levels(levels: Any) -> None:
-    """Refuse what is no list of levels.
+def listed_levels(levels: Any) -> list[Level]:
+    """The levels as a list; a generator is read once.
 
     Raises:
         InputError: an unknown level; no list.
     """
-    items = levels if _is_list(levels) else [levels]
-    unknown = [level for level in items if level not in LEVELS]
-    if unknown or items is not levels:
+    items = list(levels) if _is_list(levels) else [levels]
+    unknown = [level for level in items if not (isinstance(level, str) and level in LEVELS)]
+    if unknown or not _is_list(levels):
         raise InputError(
             f"expected a list of levels among {', '.join(LEVELS)}, got {repr((unknown or [levels])[0])[:80]}"
         )
+    return items
+
+
+def check_unicode(text: str, what: str) -> None:
+    """Refuse a lone surrogate, which no file and no request can hold.
+
+    Raises:
+        InputError: names the place.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"expected Unicode text, got a lone surrogate in {what}, at {error.start}; remove it"
+        ) from None
+
+
+def checked_path(path: Any, what: str) -> Path:
+    """A path as a string or a ``Path``.
+
+    Raises:
+        InputError: neither; a null character in it.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"expected {what} as a path, got {type(path).__name__}; pass a str or a Path")
+    found = os.fspath(path)
+    if not isinstance(found, str) or not found or "\0" in found:
+        raise InputError(f"expected {what} as a path, got {repr(found)[:80]}")
+    return Path(found)
 
 
 def languages_per_text(language: Any, count: int, known: Collection[str] | None) -> list[str | None]:
@@ -182,12 +215,14 @@ def wanted_labels(labels: Any, known: Sequence[str] | None) -> frozenset[str]:
         return frozenset(known or ())
     if not isinstance(labels, str) and not _is_list(labels):
         raise InputError(f"expected a list of labels, got {type(labels).__name__}")
+    if getattr(labels, "ndim", 1) != 1:
+        raise InputError(f"expected a list of labels, got {type(labels).__name__}, a table; pass one row or column")
     wanted = [labels] if isinstance(labels, str) else list(labels)
     for label in wanted:
         if known is None:
             if not isinstance(label, str):
                 raise InputError(f"expected labels as strings, got {type(label).__name__}")
-        elif label not in known:
+        elif not isinstance(label, str) or label not in known:
             meant = label_meant(label, known) if isinstance(label, str) else None
             hint = f"; did you mean {meant!r}?" if meant else ""
             raise InputError(f"expected labels among {', '.join(known)}, got {str(label)[:80]!r}{hint}")

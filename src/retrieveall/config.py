@@ -64,6 +64,8 @@ def check_language(language: str) -> str:
     Raises:
         LanguageError: unless it is 1 to 64 ASCII letters, digits, ``_`` and ``-``, with a letter or digit at both ends.
     """
+    if not isinstance(language, str):
+        raise LanguageError(f"expected a language identifier such as 'de', got {type(language).__name__}")
     if not _LANGUAGE.fullmatch(language) or _RESERVED.fullmatch(language):
         raise LanguageError(
             f"a language identifier is 1 to 64 letters, digits, '-' or '_' such as 'de' or 'zh-Hant', "
@@ -85,9 +87,9 @@ LabelName = Annotated[str, AfterValidator(_check_label)]
 
 
 class _Strict(BaseModel):
-    """Base class of all settings: immutable, and unknown keys are errors."""
+    """Base class of all settings: immutable, and unknown keys, NaN and infinity are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 CpuPrecision: TypeAlias = Literal["same", "int8", "bfloat16", "auto"]

@@ -143,13 +143,23 @@ class ModelFolder:
             for folder in folders:
                 transaction.delete(folder)
 
+    def check_apart(self, target: Path) -> None:
+        """Refuse a place for a copy that is this folder, or within it.
+
+        Raises:
+            ModelFolderError: it is.
+        """
+        if target.resolve().is_relative_to(self.path.resolve()):
+            raise ModelFolderError(f"expected a folder outside the model {self.path}, got {target}; choose another")
+
     def copy_to(self, target: Path) -> None:
         """Copy every file of the manifest to a new folder.
 
         Raises:
-            ModelFolderError: ``target`` exists and is not an empty folder, a file of this model is missing or
+            ModelFolderError: ``target`` is within this folder, or no empty folder, a file of this model is missing or
                 modified, or the disk is full.
         """
+        self.check_apart(target)
         recover(target)  # an earlier copy may have been interrupted
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise ModelFolderError(f"expected a new or empty folder to save to, {target} is neither; choose another")

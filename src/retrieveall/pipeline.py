@@ -6,7 +6,6 @@ call the same stages.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -16,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from retrieveall.arguments import (
     check_count,
     check_language,
-    check_levels,
     check_text,
     check_threshold,
+    checked_path,
     languages_per_text,
     listed,
+    listed_levels,
     wanted_labels,
 )
 from retrieveall.call_lock import CallLock
@@ -155,12 +155,10 @@ class RetrieveAll:
         """Copy the model's files to ``path``, a new or empty folder.
 
         Raises:
-            InputError: ``path`` is neither a string nor a path.
-            ModelFolderError: ``path`` is not empty, or the disk is full.
+            InputError: ``path`` is no path.
+            ModelFolderError: ``path`` is not empty or within the model's folder, or the disk is full.
         """
-        if not isinstance(path, (str, os.PathLike)):
-            raise InputError(f"expected the path of a new folder, got {type(path).__name__}; give a string or a path")
-        self.folder.copy_to(Path(path))
+        self.folder.copy_to(checked_path(path, "the new folder"))
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
         """Upload the model folder to the Hugging Face hub and return its URL."""
@@ -214,11 +212,11 @@ class RetrieveAll:
         languages = languages_per_text(language, len(texts), self.languages)
         wanted = wanted_labels(labels, self.labels)
         check_threshold(threshold)
-        check_levels(levels)
+        levels = listed_levels(levels)
         if progress is not None and not callable(progress):
             raise InputError(f"expected progress as a function of a number, got {type(progress).__name__}")
         for number, text in enumerate(texts):
-            check_text(text, number)
+            check_text(text, number)  # before anything is computed
         with self._lock:
             run = _Run(languages, levels, keep_prompts)
             predictions = self._in_pieces(texts, run, progress)
@@ -253,7 +251,11 @@ class RetrieveAll:
         iterator = iter(listed(texts))
 
         def predictions() -> Iterator[Prediction]:
+            done = 0
             while batch := list(islice(iterator, batch_size)):
+                for number, text in enumerate(batch, done):  # here, since predict would count from its batch
+                    check_text(text, number)
+                done += len(batch)
                 yield from self.predict(batch, language=language, labels=list(wanted), threshold=threshold)
 
         return predictions()

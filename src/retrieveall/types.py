@@ -6,9 +6,11 @@ All offsets are Unicode code points of the text they refer to, end exclusive, so
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn, Self, TypeAlias, TypeVar
+
+from retrieveall.errors import InputError
 
 __all__ = [
     "LEVELS",
@@ -342,20 +344,41 @@ class Prediction:
         return notebook_html(self.text, self.entities)
 
 
-def to_dicts(predictions: Iterable[Prediction], *, knowledge: bool = False) -> list[dict[str, Any]]:
-    """Predictions as plain data, one dict per text; see ``Prediction.to_dict``."""
-    return [prediction.to_dict(knowledge=knowledge) for prediction in predictions]
+def to_dicts(predictions: Prediction | Iterable[Prediction], *, knowledge: bool = False) -> list[dict[str, Any]]:
+    """Predictions as plain data, one dict per text; see ``Prediction.to_dict``. A single one is a list of one.
+
+    Raises:
+        InputError: no predictions.
+    """
+    return [prediction.to_dict(knowledge=knowledge) for prediction in _predictions(predictions)]
 
 
-def to_rows(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
+def _predictions(predictions: Any) -> Iterator[Prediction]:
+    """Each prediction, checked when it is reached; a single one is a list of one."""
+    if isinstance(predictions, Prediction):
+        predictions = (predictions,)
+    expected = "expected predictions, as RetrieveAll.predict returns them"
+    if isinstance(predictions, (str, bytes, Mapping)) or not isinstance(predictions, Iterable):
+        raise InputError(f"{expected}, got {type(predictions).__name__}")
+    for number, each in enumerate(predictions):
+        if not isinstance(each, Prediction):
+            raise InputError(f"{expected}, got {type(each).__name__} as number {number} (the first is 0)")
+        yield each
+
+
+def to_rows(predictions: Prediction | Iterable[Prediction]) -> list[dict[str, Any]]:
     """Predictions as a flat table: one row per entity, or one for a text without; see ``Prediction.to_rows``.
 
-    ``"row"`` counts the texts from 0, so that the rows can be joined with the texts.
+    ``"row"`` counts the texts from 0, so that the rows can be joined with the texts. A single prediction is a list of
+    one.
+
+    Raises:
+        InputError: no predictions.
 
     Examples:
         >>> pandas.DataFrame(to_rows(model.predict(frame["text"].tolist())))
     """
-    return [{"row": number} | row for number, each in enumerate(predictions) for row in each.to_rows()]
+    return [{"row": number} | row for number, each in enumerate(_predictions(predictions)) for row in each.to_rows()]
 
 
 def _shares(weights: Mapping[str, float]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,47 @@ def test_wrong_settings_are_one_line(tmp_path: Path, text: str, said: str) -> No
     assert status == 1
     assert said in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_the_reason_of_a_failure_is_in_its_line(corpus_folder: Path, tmp_path: Path, jobs: int) -> None:
+    config = tmp_path / "one.yaml"
+    config.write_text(
+        f"name: one\ndata: {{path: '{corpus_folder}', languages: [de], train: 12, test: 4}}\n"
+        "methods:\n  - {name: other, kind: spacy, environment: /no/such/place}\n"
+    )
+    status, output = _run(config, "--out", tmp_path / "out", "--jobs", jobs)
+    assert status == 1
+    line = next(line for line in output.splitlines() if line.startswith("failed: other, de"))
+    assert "expected an environment at /no/such/place, found none" in line
+
+
+@pytest.mark.parametrize(
+    ("missing", "package"), [("matplotlib", "matplotlib"), ("pycrfsuite", "python-crfsuite"), ("peft", "peft")]
+)
+def test_packages_are_checked_before_any_cell(
+    corpus_folder: Path,
+    causal_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: str,
+    package: str,
+) -> None:
+    def found(name: str) -> object:
+        return None if name == missing else find_spec(name)
+
+    for module in ("retrieveall.benchmark.methods", "retrieveall.benchmark.report.figures"):
+        monkeypatch.setattr(f"{module}.find_spec", found)
+    config = tmp_path / "two.yaml"
+    config.write_text(
+        f"name: two\nbackbone: '{causal_folder}'\n"
+        f"data: {{path: '{corpus_folder}', languages: [de], train: 12, test: 4}}\n"
+        "methods: [{name: CRF, kind: crf}, {name: tuned, kind: unmasked_lm}]\n"
+    )
+    out = tmp_path / "out"
+    status, output = _run(config, "--out", out, "--jobs", 0)
+    assert status == 1
+    last = output.strip().splitlines()[-1]
+    assert f"needs the package '{package}'" in last
+    assert "pip install" in last
+    assert not (out / "cells").exists()

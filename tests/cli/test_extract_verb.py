@@ -334,3 +334,23 @@ def test_nothing_to_read_on_a_terminal_is_2(run: Run, monkeypatch: pytest.Monkey
     result = run("extract")
     assert result.exit_code == 2
     assert "got none" in result.stderr
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-0.1", "1.5"])
+def test_a_threshold_that_is_no_probability(run: Run, fake: FakeModel, value: str) -> None:
+    found = run("extract", "Ada", "--threshold", value)
+    assert found.exit_code == 2
+    assert f"expected a threshold from 0 to 1, got {float(value)}" in " ".join(found.output.split())
+
+
+def test_texts_beside_standard_input(run: Run, fake: FakeModel) -> None:
+    found = run("extract", "Ada", "-", input="Bo")
+    assert found.exit_code == 2
+    assert "alone for standard input" in found.output
+
+
+def test_resuming_into_a_folder_that_is_not_there(run: Run, fake: FakeModel, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("Ada\n")
+    found = run("extract", "-i", tmp_path / "in.txt", "-o", tmp_path / "no" / "c.jsonl", "--resume")
+    assert found.exit_code == 1
+    assert found.stderr.rstrip().endswith("nothing was changed")

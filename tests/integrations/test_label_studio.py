@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import socket
+import sys
+import threading
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +18,7 @@ import pytest
 
 from known_names import KnownNames
 from retrieveall.data import read_corpus
-from retrieveall.integrations.label_studio import Backend, application
+from retrieveall.integrations.label_studio import Backend, application, main
 
 CONFIG = """<View><Labels name="label" toName="text"><Label value="PER"/><Label value="LOC"/></Labels>
 <Text name="text" value="$review"/></View>"""
@@ -134,3 +140,46 @@ def test_bad_requests_are_answered(backend: Backend, body: bytes, size: int | No
     found, answer = call(backend, "POST", "/predict", body, size)
     assert found == status
     assert part in answer["error"]
+
+
+def start(monkeypatch: pytest.MonkeyPatch, folder: Path, *options: str) -> None:
+    arguments = ["label_studio", "--language", "en", "--folder", str(folder), *options]
+    monkeypatch.setattr(sys, "argv", arguments)
+    main()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal to this process")
+def test_an_interrupt_ends_it_quietly(
+    names: KnownNames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def interrupt() -> None:
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            except OSError:
+                threading.Event().wait(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    try:
+        start(monkeypatch, tmp_path, "--port", str(port))  # returns: no KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+        thread.join()
+    assert f"back end on http://127.0.0.1:{port}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["taken", "70000"])
+def test_a_place_that_cannot_be_used_is_told(
+    names: KnownNames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = str(taken.getsockname()[1]) if port == "taken" else port
+        with pytest.raises(SystemExit, match=f"error: could not listen on 127.0.0.1:{number}: .*choose another"):
+            start(monkeypatch, tmp_path, "--port", number)

@@ -71,6 +71,19 @@ def test_it_is_saved_with_a_pipeline(make: Any, tmp_path: Any) -> None:
     assert [ent.text for ent in doc.ents] == ["Ada Lovelace"]
 
 
+def test_evaluate_scores_as_spacys_own(make: Any, tmp_path: Any) -> None:
+    from spacy.training import Example
+
+    make().to_disk(tmp_path / "nlp")
+    for nlp in (make(), spacy.load(tmp_path / "nlp")):
+        text, gold = "Ada Lovelace lived in London.", {"entities": [(0, 12, "PER"), (13, 18, "LOC")]}
+        scores = nlp.evaluate([Example.from_dict(nlp.make_doc(text), gold)])
+        assert (scores["ents_p"], scores["ents_r"], scores["ents_f"]) == (0.5, 0.5, 0.5)
+        assert scores["ents_per_type"]["PER"]["f"] == 1.0
+    component = spacy.blank("en").add_pipe("retrieveall", config={"scorer": None})
+    assert component.score([])["ents_f"] is None
+
+
 def test_displacy_shows_them(make: Any) -> None:
     html = spacy.displacy.render(make()("Ada Lovelace"), style="ent", jupyter=False)
     assert "PER" in html

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from retrieveall.errors import ModelFolderError, RetrieveAllError, UnsafeFileError
+from retrieveall.errors import InputError, ModelFolderError, RetrieveAllError, UnsafeFileError
 from retrieveall.serving.archive import ADAPTER_FILES, pack, unpack
 
 GOOD = {f"adapters/sw/{name}": name.encode() for name in ADAPTER_FILES}
@@ -154,3 +154,17 @@ def test_damaged_archives_never_crash(tmp_path: Path) -> None:
             unpack(packed, tmp_path / f"out{number}", "sw", LIMIT)
         except RetrieveAllError:
             continue
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((str, "de", "x"), "the model folder as a path, got type"),
+        (("folder", "de", str), "the archive as a path, got type"),
+        (("folder", 5, "x"), "language identifier"),
+        (("folder", "a/b", "x"), "language identifier"),
+    ],
+)
+def test_what_cannot_be_packed(arguments: tuple[Any, Any, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        pack(*arguments)

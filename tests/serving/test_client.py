@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -187,3 +188,79 @@ def test_addresses(kind: Any) -> None:
         assert "hidden" not in str(caught.value)
     with pytest.raises(InputError, match="retries"):
         kind(retries="4")
+
+
+LONE = "\ud83d Merkel"
+WRONG: list[tuple[Callable[[Client], Any], str]] = [
+    (lambda c: c.extract([LONE]), "lone surrogate in text 0"),
+    (lambda c: list(c.stream(["a", LONE])), "lone surrogate in text 1"),
+    (lambda c: c.extract("a", labels=[LONE]), "lone surrogate in labels"),
+    (lambda c: c.extract("a", language=LONE), "lone surrogate in language"),
+    (lambda c: c.extract("a", explain="yes"), "explain as True or False"),  # type: ignore[arg-type]
+    (lambda c: c.add_language("sw", "no/such.tar.gz"), "expected an archive at no.such.tar.gz"),
+    (lambda c: c.add_language("sw", Path("no/such.tar.gz")), "expected an archive at no.such.tar.gz"),
+    (lambda c: c.add_language("sw", 5), "the archive as a path, got int"),  # type: ignore[arg-type]
+    (lambda c: c.add_language("sw", "a\0b"), "the archive as a path"),
+    (lambda c: c.add_language("../sw", "a"), "a language identifier"),
+    (lambda c: c.remove_language("ключ"), "a language identifier"),
+    (lambda c: c.remove_language(5), "a language identifier"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("use", "said"), WRONG)
+def test_wrong_values_are_errors_of_the_library(use: Callable[[Client], Any], said: str) -> None:
+    nobody = httpx.MockTransport(lambda request: httpx.Response(500))
+    with Client("http://test", transport=nobody) as client, pytest.raises(InputError, match=said) as caught:
+        use(client)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        *[({"key": key}, "expected key") for key in ("ключ", "a\nb", "a\r", " a", "\ud83d", b"a", 5)],
+        *[({"timeout": seconds}, "a positive timeout") for seconds in (float("inf"), float("nan"), 0, True)],
+        ({"retries": True}, "retries"),
+        ({"url": "http://\ud83d"}, "server address"),
+    ],
+)
+def test_what_a_client_cannot_be_made_with(kind: Any, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        kind(**options)
+    assert "ключ" not in str(caught.value)  # secrets are not shown
+
+
+def test_a_key_of_the_environment_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "ключ")
+    with pytest.raises(InputError, match=KEY_VARIABLE):
+        Client()
+
+
+@pytest.mark.parametrize("host", ["xn--.de", "a" * 300 + ".de"])
+def test_a_name_that_no_host_can_have(host: str) -> None:
+    with pytest.raises(InputError, match="name of a host"):
+        Client(f"http://{host}", timeout=5).extract("a")
+
+
+def test_a_closed_client_says_so() -> None:
+    client = Client("http://127.0.0.1:9")
+    client.close()
+    for use in (lambda: client.extract("a"), lambda: list(client.stream("a")), client.model):
+        with pytest.raises(InputError, match="was closed; make another"):
+            use()
+
+    async def later() -> None:
+        other = AsyncClient("http://127.0.0.1:9")
+        await other.close()
+        await other.extract("a")
+
+    with pytest.raises(InputError, match="was closed; make another"):
+        asyncio.run(later())
+
+
+def test_numbers_and_levels_of_other_libraries(fake: tuple[Any, str, Any]) -> None:
+    np = pytest.importorskip("numpy")
+    with Client(fake[1]) as client:
+        found = client.extract("Anna", threshold=np.float32(0.5), levels=(each for each in ["entity"]), explain=True)
+    assert found[0].prompts == ("entity | Anna",)

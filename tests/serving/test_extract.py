@@ -54,6 +54,36 @@ def test_options_apply_to_their_own_request(http: httpx.Client) -> None:
     assert shown["knowledge"]["entities"][0]["counts"] == {"de": {"PER": 2}}
 
 
+@pytest.mark.parametrize("route", ["/v1/extract", "/v1/extract/stream"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"threshold": True},
+        {"threshold": "0.5"},
+        {"explain": "yes"},
+        {"explain": 1},
+        {"texts": [5]},
+        {"texts": [True]},
+        {"texts": None},
+        {"language": 1},
+        {"labels": "PER"},
+        {"labels": [1]},
+        {"levels": "entity"},
+        {"levels": {"entity": 1}},
+    ],
+)
+def test_a_wrong_type_is_refused_as_in_python(http: httpx.Client, route: str, wrong: dict[str, Any]) -> None:
+    answer = http.post(route, json={"texts": ["x"]} | wrong)
+    assert answer.status_code == 422
+    assert next(iter(wrong)) in answer.json()["detail"]
+
+
+def test_a_whole_number_is_a_threshold(http: httpx.Client) -> None:
+    for threshold, expected in ((0, 1), (1, 0), (None, 1)):
+        answer = http.post("/v1/extract", json={"texts": "Anna", "threshold": threshold, "levels": []}).json()
+        assert len(answer["results"][0]["entities"]) == expected
+
+
 def test_thresholds_of_the_model_are_for_requests_without_one() -> None:
     model = FakeModel()
     model.config = model.config.model_copy(update={"sentence_threshold": 0.95})

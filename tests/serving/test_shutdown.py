@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -62,7 +65,7 @@ def test_sigterm_finishes_what_runs() -> None:
     with process(seconds=1.0) as (server, url), ThreadPoolExecutor(4) as threads:
         assert httpx.get(f"{url}/readyz", timeout=30, trust_env=False).status_code == 200
         running = [threads.submit(post, url, ["Anna", "Karl"]) for _ in range(4)]
-        until(lambda: open_requests(url) >= 3)  # of which one is the question itself
+        until(lambda: open_requests(url) == 5)  # of which one is the question itself
         server.send_signal(signal.SIGTERM)
         until(lambda: httpx.get(f"{url}/readyz", timeout=30, trust_env=False).status_code == 503)
         refused = post(url, ["late"])
@@ -102,3 +105,64 @@ def test_what_runs_too_long_does_not_keep_the_server() -> None:
 def suppress_errors(url: str) -> None:
     with suppress(httpx.HTTPError):
         post(url, ["Anna"])
+
+
+def streamed(url: str, texts: list[str]) -> list[dict[str, Any]]:
+    body = {"texts": texts}
+    with httpx.stream("POST", f"{url}/v1/extract/stream", json=body, timeout=60, trust_env=False) as response:
+        return [json.loads(line) for line in response.iter_lines()]
+
+
+def not_reading(url: str, texts: list[str]) -> socket.socket:
+    """A client that asks for a long stream and reads nothing of it."""
+    place = httpx.URL(url)
+    client = socket.create_connection((place.host, place.port or 80))
+    body = json.dumps({"texts": texts, "explain": True}).encode()
+    head = f"POST /v1/extract/stream HTTP/1.1\r\nHost: {place.host}\r\nContent-Type: application/json\r\n"
+    client.sendall(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    return client
+
+
+def not_sending(url: str) -> socket.socket:
+    """A client that announces a body and sends none."""
+    place = httpx.URL(url)
+    client = socket.create_connection((place.host, place.port or 80))
+    head = f"POST /v1/extract HTTP/1.1\r\nHost: {place.host}\r\nContent-Type: application/json\r\n"
+    client.sendall(head.encode() + b"Content-Length: 99\r\n\r\n")
+    return client
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second", [False, True])
+def test_what_is_cut_off_is_told_in_one_line(second: bool) -> None:
+    """After ``--drain``, and on a second Ctrl-C: every client has an answer, and no traceback is logged."""
+    with process(seconds=0.2, drain=60.0 if second else 0.5) as (server, url), ThreadPoolExecutor(2) as threads:
+        lines = threads.submit(streamed, url, ["Anna"] * 300)
+        whole = threads.submit(post, url, ["Anna"] * 200)
+        until(lambda: open_requests(url) == 3)
+        server.send_signal(signal.SIGINT)
+        if second:
+            until(lambda: httpx.get(f"{url}/readyz", timeout=30, trust_env=False).status_code == 503)
+            server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=20) == 0
+        assert whole.result().status_code == 503
+        assert [line["index"] for line in lines.result()] == list(range(300))
+        assert lines.result()[-1]["error"] == "the server is shutting down"
+        assert server.stderr is not None
+        assert len(server.stderr.read().splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second", [False, True])
+def test_clients_that_neither_read_nor_send_do_not_hold_it_up(second: bool) -> None:
+    with process(seconds=0.0, drain=60.0 if second else 0.5) as (server, url):
+        with not_reading(url, ["Anna " * 400] * 2000), not_sending(url):
+            until(lambda: open_requests(url) == 3)
+            time.sleep(1.0)  # until the buffers between them are full
+            server.send_signal(signal.SIGINT)
+            if second:
+                until(lambda: httpx.get(f"{url}/readyz", timeout=30, trust_env=False).status_code == 503)
+                server.send_signal(signal.SIGINT)
+            assert server.wait(timeout=20) == 0
+        assert server.stderr is not None
+        assert len(server.stderr.read().splitlines()) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from retrieveall.errors import ModelFolderError, UnsafeFileError
 from retrieveall.storage import Manifest, Transaction, safe_join, write_atomic
+from retrieveall.storage.files import remedy
 
 
 def test_write_atomic_keeps_the_old_file_at_every_failure(tmp_path):
@@ -151,3 +153,10 @@ def test_the_links_of_a_hugging_face_cache_are_followed(tmp_path):
     assert safe_join(snapshot, "file").read_bytes() == b"data"
     with pytest.raises(UnsafeFileError):
         safe_join(snapshot, "out")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.ENOSPC, "free space"), (errno.EACCES, "permissions"), (errno.ENOENT, "check the path")]
+)
+def test_what_to_do_is_what_helps(number: int, said: str) -> None:
+    assert said in remedy(OSError(number, "why"))

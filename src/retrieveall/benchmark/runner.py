@@ -17,6 +17,7 @@ from pathlib import Path
 
 from retrieveall.benchmark.cells import Cell, cells_of
 from retrieveall.benchmark.corpora import labels_of, read_corpora
+from retrieveall.benchmark.methods import check_installed
 from retrieveall.benchmark.saved import read_saved
 from retrieveall.benchmark.settings import BenchmarkConfig
 from retrieveall.benchmark.worker import FAILED, RESULT, run_cell, save_cell
@@ -52,6 +53,7 @@ def run_benchmark(config: BenchmarkConfig, out: Path, *, jobs: int = 1, say: Say
 
     Raises:
         DataError, ConfigError, InputError: the corpus or the settings cannot be used; nothing was run then.
+        MissingExtraError: a package that a method needs is not installed; nothing was run then.
         FolderLockedError: another process runs a benchmark in ``out``.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -96,6 +98,7 @@ class _Run:
                 self._learn(cell)
             else:
                 waiting.append(cell)
+        check_installed({cell.method.name: cell.method for cell in waiting}.values())
         self._total, self._done = len(cells), outcome.kept
         self._say(f"{len(cells)} cells, {outcome.kept} finished before")
         if not self._jobs:
@@ -125,7 +128,8 @@ class _Run:
                 outcome.failures[cell.title] = " ".join(str(error).split())
                 write_atomic(folder / FAILED, outcome.failures[cell.title].encode())
             outcome.run += 1
-            self._say(f"{'failed' if cell.title in outcome.failures else 'done'}: {cell.title}{self._left(waiting)}")
+            reason = outcome.failures.get(cell.title)
+            self._say(f"done: {cell.title}{self._left(waiting)}" if reason is None else _failed(cell, reason))
 
     def _folder(self, cell: Cell) -> Path:
         return self._out / CELLS / cell.folder
@@ -174,7 +178,7 @@ class _Run:
                 self._say(f"done in {_duration(seconds)}: {live.cell.title}{self._left(waiting)}")
             else:
                 outcome.failures[live.cell.title] = self._reason(live.cell, status)
-                self._say(f"failed: {live.cell.title}: {outcome.failures[live.cell.title]}")
+                self._say(_failed(live.cell, outcome.failures[live.cell.title]))
 
     def _reason(self, cell: Cell, status: int) -> str:
         folder = self._folder(cell)
@@ -218,6 +222,11 @@ class _Run:
                 live.process.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 live.process.kill()
+
+
+def _failed(cell: Cell, reason: str) -> str:
+    """The line of a cell that failed, with the first line of its error."""
+    return f"failed: {cell.title}: {(reason.strip().splitlines() or ['no message'])[0]}"
 
 
 def _gpus() -> list[str]:

@@ -12,7 +12,7 @@ import typer
 from retrieveall.cli.guard import note
 from retrieveall.cli.options import CopyTo, ModelFolderPath, Threads, use_threads
 from retrieveall.cli.progress import is_terminal, stages
-from retrieveall.cli.training_options import Config, RunFolder, Set, kind_of, read_training
+from retrieveall.cli.training_options import Config, RunFolder, Set, few, kind_of, read_training, sizes
 
 if TYPE_CHECKING:
     from retrieveall.training.run import Scores
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_language"]
 
-_FEW_SENTENCES = 50  # and as few entities
 _FEW_STEPS = 50
 _APART = 0.03  # F1 between told and routed
 
@@ -96,11 +95,10 @@ def _described(scores: Scores) -> str:
 
 
 def _warnings(language: str, train: Sequence[Sentence], scores: Scores) -> Iterator[str]:
-    entities = sum(len(sentence.entities) for sentence in train)
-    if len(train) < _FEW_SENTENCES or entities < _FEW_SENTENCES or scores.steps < _FEW_STEPS:
+    if few(train) or scores.steps < _FEW_STEPS:
         yield (
-            f"{len(train):,} sentences with {entities:,} entities and {scores.steps:,} steps are hardly enough to "
-            "learn from; give more sentences or --set epochs=N"
+            f"{sizes(train)} and {scores.steps:,} steps are hardly enough to learn from; give more sentences or "
+            "--set epochs=N"
         )
     if scores.told is not None and scores.routed is not None and scores.told - scores.routed > _APART:
         yield (

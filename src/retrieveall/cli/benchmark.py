@@ -74,8 +74,10 @@ def benchmark(
     if ship is not None:
         raise typer.BadParameter("expected a folder of results in place of a configuration", param_hint="--ship")
     from retrieveall.benchmark import load_benchmark
+    from retrieveall.benchmark.report.figures import check_installed
     from retrieveall.benchmark.runner import run_benchmark
 
+    check_installed()  # else the report would fail after hours
     config = load_benchmark(target, _changes(change))
     folder = out or Path(config.name)
     _check_data(config)

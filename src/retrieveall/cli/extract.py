@@ -26,6 +26,8 @@ from retrieveall.cli.options import (
     Server,
     Threads,
     Verify,
+    finite,
+    probability,
     split_list,
     use_threads,
 )
@@ -129,7 +131,10 @@ def extract(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Report only entities with at least this probability; default: the model's."),
+        typer.Option(
+            callback=probability,
+            help="Report only entities with at least this probability, 0 to 1; default: the model's.",
+        ),
     ] = None,
     batch_size: BatchSize = 256,
     threads: Threads = None,
@@ -186,6 +191,7 @@ def extract(
         typer.Option(
             "--gpus-per-worker",
             min=0,
+            callback=finite,
             help="With --engine ray: GPUs of a worker, such as 1, or 0.5 for two workers on one. Default: 1 for vllm, "
             "else 0.",
         ),
@@ -276,7 +282,8 @@ def _open_target(target: Path | None, options: Mapping[str, Any] | None) -> Iter
             try:
                 yield partial.stream, partial
             except KeyboardInterrupt:
-                note(f"note: finished results are kept in {target}.part; repeat the command to go on")
+                if partial.state:
+                    note(f"note: finished results are kept in {target}.part; repeat the command to go on")
                 raise
         return
     with open_output(sys.stdout if target is None else target) as stream:
@@ -319,6 +326,8 @@ def _open_source(
 
     if path is not None and texts:
         raise typer.BadParameter("expected either TEXT or --input, got both", param_hint="TEXT")
+    if len(texts) > 1 and "-" in texts:
+        raise typer.BadParameter("expected texts, or '-' alone for standard input, got both", param_hint="TEXT")
     if texts and list(texts) != ["-"]:
         if len(texts) == 1 and len(texts[0]) < 256 and _is_file(texts[0]):
             note(f"note: {texts[0]!r} is treated as text; to read the file: --input {texts[0]}")

@@ -27,7 +27,7 @@ def open_writable(model: str, copy_to: Path | None, *, has: str | None = None, r
     Raises:
         InputError: a shipped model or a hub id without ``copy_to``.
         LanguageError: no such language.
-        ModelFolderError: an invalid model, or ``copy_to`` is not empty.
+        ModelFolderError: an invalid model, or ``copy_to`` is not empty or within the model.
     """
     from retrieveall.model_folder import SETTINGS, ModelFolder, shipped_models
 
@@ -38,6 +38,8 @@ def open_writable(model: str, copy_to: Path | None, *, has: str | None = None, r
             "make a copy with --copy-to FOLDER, or check the path"
         )
     folder = ModelFolder.open(model)
+    if copy_to is not None:
+        folder.check_apart(copy_to)
     if copy_to is not None and reuse and (copy_to / SETTINGS).is_file():
         return _same_model(ModelFolder.open(copy_to), folder, model)
     if has is not None:

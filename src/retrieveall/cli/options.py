@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -23,6 +24,8 @@ __all__ = [
     "Server",
     "Threads",
     "Verify",
+    "finite",
+    "probability",
     "split_list",
     "use_threads",
 ]
@@ -124,3 +127,22 @@ def split_list(value: str | None, option: str) -> list[str] | None:
     if not items:
         raise typer.BadParameter("expected names separated by commas, got none", param_hint=option)
     return list(dict.fromkeys(items))
+
+
+def finite(value: float | None) -> float | None:
+    """A number that is neither NaN nor infinite; for the callback of an option."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"expected a finite number, got {value}")
+    return value
+
+
+def probability(value: float | None) -> float | None:
+    """A number from 0 to 1; for the callback of an option, since typer's own range takes NaN for too large."""
+    from retrieveall.arguments import check_threshold
+    from retrieveall.errors import InputError
+
+    try:
+        check_threshold(value)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
+    return value

@@ -78,9 +78,8 @@ def open_partial(target: Path, identity: Mapping[str, Any]) -> Iterator[Partial]
                 shutil.rmtree(folder, ignore_errors=True)
             release()
     except OSError as error:
-        raise DataError(
-            f"{target}: cannot be written ({error.strerror or error}); what is finished is kept in {folder}"
-        ) from None
+        kept = f"what is finished is kept in {folder}" if folder.exists() else "nothing was changed"
+        raise DataError(f"{target}: cannot be written ({error.strerror or error}); {kept}") from None
 
 
 def _read_state(folder: Path, target: Path, identity: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:

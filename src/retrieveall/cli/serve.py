@@ -9,7 +9,7 @@ import typer
 
 from retrieveall.cli import completion
 from retrieveall.cli.guard import note
-from retrieveall.cli.options import Server, Threads, Verify, split_list, use_threads
+from retrieveall.cli.options import Server, Threads, Verify, finite, split_list, use_threads
 
 if TYPE_CHECKING:
     from retrieveall import RetrieveAll
@@ -40,7 +40,7 @@ def serve(
     texts: Annotated[int, typer.Option(min=1, help="Texts of a request.")] = 256,
     stream_texts: Annotated[int, typer.Option(min=1, help="Texts of a streamed request.")] = 10_000,
     characters: Annotated[int, typer.Option(min=1, help="Characters of a text.")] = 50_000,
-    body_mb: Annotated[float, typer.Option(min=0.001, help="Megabytes of a request.")] = 4.0,
+    body_mb: Annotated[float, typer.Option(min=0.001, callback=finite, help="Megabytes of a request.")] = 4.0,
     queue: Annotated[int, typer.Option(min=1, help="Texts that wait; more are refused with 429.")] = 1024,
     batch: Annotated[int, typer.Option(min=1, help="Texts computed together.")] = 32,
     wait_ms: Annotated[float, typer.Option(min=0, help="Milliseconds that a text waits for others.")] = 5.0,

@@ -21,9 +21,11 @@ from retrieveall.cli.training_options import (
     DecoderName,
     RunFolder,
     Set,
+    few,
     kind_of,
     read_model_settings,
     read_training,
+    sizes,
 )
 from retrieveall.errors import ConfigError
 
@@ -120,6 +122,9 @@ def train(
             raise typer.BadParameter("Ray starts its own processes; run it without a launcher", param_hint="--ray")
         with processes.main_first():
             if processes.main:
+                for name, of in corpora.items():
+                    if few(of.train):
+                        note(f"warning: {name}: {sizes(of.train)} are hardly enough to learn from; give more sentences")
                 _prepare(out, _New(base, backbone, copy_backbone, settings, wishes), corpora, progress)
         training = _suited(base, training)
         with run_folder(run, out, "train", keep=not processes.main) as place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -13,6 +14,7 @@ from retrieveall.cli import completion
 if TYPE_CHECKING:
     from retrieveall.backbones import DecoderKind
     from retrieveall.config import TrainingConfig
+    from retrieveall.types import Sentence
 
 __all__ = [
     "Config",
@@ -20,9 +22,11 @@ __all__ = [
     "DecoderName",
     "RunFolder",
     "Set",
+    "few",
     "kind_of",
     "read_model_settings",
     "read_training",
+    "sizes",
     "yaml_value",
 ]
 
@@ -34,6 +38,7 @@ class DecoderName(StrEnum):
     generation = "generation"
 
 
+_FEW = 50  # sentences, or entities, of a language
 _TEMPLATES = {DecoderName.tagging: "plain.v1", DecoderName.generation: "answer.v1"}
 
 Config: TypeAlias = Annotated[
@@ -159,3 +164,18 @@ def yaml_value(text: str) -> Any:
         except ValueError:
             return value
     return value
+
+
+def few(train: Sequence[Sentence]) -> bool:
+    """Whether a language has hardly enough sentences or entities to learn from."""
+    return len(train) < _FEW or sum(len(sentence.entities) for sentence in train) < _FEW
+
+
+def sizes(train: Sequence[Sentence]) -> str:
+    """The numbers of sentences and entities, for a message."""
+    entities = sum(len(sentence.entities) for sentence in train)
+    return f"{_counted(len(train), 'sentence', 'sentences')} with {_counted(entities, 'entity', 'entities')}"
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"

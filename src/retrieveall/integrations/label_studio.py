@@ -22,6 +22,8 @@ from retrieveall.pipeline import RetrieveAll
 from retrieveall.storage import write_atomic
 
 if TYPE_CHECKING:
+    from wsgiref.simple_server import WSGIServer
+
     from retrieveall.types import Entity
 
 __all__ = ["Backend", "application"]
@@ -265,7 +267,6 @@ def _answer(
 def main() -> None:
     """Serve on the loopback address, one request at a time."""
     import argparse
-    from wsgiref.simple_server import make_server
 
     parser = argparse.ArgumentParser(prog="python -m retrieveall.integrations.label_studio", description=main.__doc__)
     parser.add_argument("--model", default="base", help="name of a shipped model, a folder or a hub id")
@@ -277,11 +278,23 @@ def main() -> None:
     try:
         options.folder.mkdir(parents=True, exist_ok=True)
         backend = Backend(options.model, options.folder, options.language)
+        with _listening(options.host, options.port, application(backend)) as server:
+            print(f"Label Studio back end on http://{options.host}:{server.server_port}", file=sys.stderr, flush=True)
+            server.serve_forever()
     except (RetrieveAllError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
-    print(f"Label Studio back end on http://{options.host}:{options.port}", file=sys.stderr)
-    with make_server(options.host, options.port, application(backend)) as server:
-        server.serve_forever()
+    except KeyboardInterrupt:  # how it is stopped
+        pass
+
+
+def _listening(host: str, port: int, answer: Callable[..., Iterable[bytes]]) -> WSGIServer:
+    from wsgiref.simple_server import make_server
+
+    try:
+        return make_server(host, port, answer)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"could not listen on {host}:{port}: {reason}; choose another --host or --port") from None
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spacy.language import Language
+from spacy.scorer import get_ner_prf
 from spacy.tokens import Doc, Span
+from spacy.training import Example
 from spacy.util import minibatch
 
 from retrieveall.integrations.opening import check_options, opened
@@ -31,16 +33,20 @@ class EntityComponent:
     overlap.
 
     Args:
+        scorer: scores examples in ``nlp.evaluate``; by default that of spaCy's own ``ner``.
         options: ``language``, ``labels`` and ``threshold`` of ``RetrieveAll.predict``.
 
     Raises:
         InputError: no model; an unknown option, language or label.
     """
 
-    def __init__(self, model: RetrieveAll, **options: Any) -> None:
+    def __init__(
+        self, model: RetrieveAll, *, scorer: Callable[..., dict[str, Any]] | None = None, **options: Any
+    ) -> None:
         self.model = opened(model)
         check_options(self.model, options)
         self._options = options
+        self._scorer: Callable[..., dict[str, Any]] = get_ner_prf if scorer is None else scorer
         for extension, name in ((Span, SCORE), (Doc, LANGUAGE)):
             if not extension.has_extension(name):
                 extension.set_extension(name, default=None)
@@ -58,6 +64,10 @@ class EntityComponent:
         """Set the entities of a stream of documents, in batches; called by ``nlp.pipe``."""
         for docs in minibatch(stream, size=batch_size):
             yield from self._batch(list(docs))
+
+    def score(self, examples: Iterable[Example], **options: Any) -> dict[str, Any]:
+        """Precision, recall and F1 of the entities, as spaCy's own ``ner``; called by ``nlp.evaluate``."""
+        return dict(self._scorer(examples, **options))
 
     def _batch(self, docs: Sequence[Doc]) -> Iterator[Doc]:
         predictions = self.model.predict([doc.text for doc in docs], **self._options)
@@ -82,7 +92,11 @@ def _annotate(doc: Doc, prediction: Prediction) -> None:
 @Language.factory(  # type: ignore[untyped-decorator]  # spaCy is not installed where types are checked
     "retrieveall",
     assigns=["doc.ents", "token.ent_iob", "token.ent_type"],
-    default_config={"model": "base", "language": None, "labels": None, "threshold": None, "device": None},
+    default_config={
+        **{"model": "base", "language": None, "labels": None, "threshold": None, "device": None},
+        "scorer": {"@scorers": "spacy.ner_scorer.v1"},
+    },
+    default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
 )
 def make_component(
     nlp: Language,
@@ -92,6 +106,7 @@ def make_component(
     labels: list[str] | None,
     threshold: float | None,
     device: str | None,
+    scorer: Callable[..., dict[str, Any]] | None,
 ) -> EntityComponent:
     """The component of ``nlp.add_pipe("retrieveall", config={...})``.
 
@@ -101,5 +116,7 @@ def make_component(
         labels: only these labels.
         threshold: only entities with at least this probability; None for the model's own threshold.
         device: torch device.
+        scorer: what ``nlp.evaluate`` computes; None for that of spaCy's own ``ner``.
     """
-    return EntityComponent(opened(model, {"device": device}), language=language, labels=labels, threshold=threshold)
+    options = {"language": language, "labels": labels, "threshold": threshold}
+    return EntityComponent(opened(model, {"device": device}), scorer=scorer, **options)

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from retrieveall.errors import ModelFolderError, UnsafeFileError
+from retrieveall.arguments import checked_path
+from retrieveall.config import check_language
+from retrieveall.errors import InputError, ModelFolderError, UnsafeFileError
 from retrieveall.knowledge.shard import FILES as KNOWLEDGE_FILES
 from retrieveall.serving.settings import ServiceSettings
 
@@ -49,17 +51,26 @@ def unpack(archive: Path, target: Path, language: str, limit: int = ServiceSetti
     _check_complete(found, language)
 
 
-def pack(folder: Path, language: str, archive: Path) -> None:
+def pack(folder: str | Path, language: str, archive: str | Path) -> None:
     """The reverse: an archive of a language of a model folder, for ``PUT /v1/languages/LANGUAGE``.
 
     Raises:
+        InputError: no path; an archive that cannot be written.
+        LanguageError: no language identifier.
         ModelFolderError: the folder lacks the language's adapter.
     """
+    folder, archive = checked_path(folder, "the model folder"), checked_path(archive, "the archive")
+    check_language(language)
     present = [name for name in sorted(_allowed(language)) if (folder / name).is_file()]
     _check_complete(set(present), language)
-    with tarfile.open(archive, "w:gz") as tar:
-        for name in present:
-            tar.add(folder / name, name, recursive=False)
+    try:
+        with tarfile.open(archive, "w:gz") as tar:
+            for name in present:
+                tar.add(folder / name, name, recursive=False)
+    except OSError as error:
+        raise InputError(
+            f"expected a place for the archive, could not write {archive}: {error.strerror or error}"
+        ) from None
 
 
 class _Limited:

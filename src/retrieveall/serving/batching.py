@@ -207,13 +207,13 @@ class Batcher:
         for job in list(self._open):
             job.fail(Closing())
 
-    def stop(self) -> None:
-        """End the worker after the running batch; what is queued fails."""
+    def stop(self, seconds: float = 5.0) -> None:
+        """End the worker after the running batch, for which it waits so long; what is queued fails."""
         with self._changed:
             self._closing = self._stopped = True
             self._changed.notify_all()
         if self._thread.is_alive():
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=seconds)
         for job in list(self._jobs):
             job.fail(Closing())
 

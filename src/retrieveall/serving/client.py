@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, TypeVar, Unpa
 from pydantic import BaseModel, ValidationError
 
 from retrieveall.arguments import (
-    check_levels,
     check_option_names,
     check_text,
     check_threshold,
+    check_unicode,
+    checked_path,
     languages_per_text,
     listed,
+    listed_levels,
     server_url,
     wanted_labels,
 )
+from retrieveall.config import check_language as check_identifier
 from retrieveall.errors import EngineError, InputError, MissingExtraError
 from retrieveall.serving.schema import Changed, ExtractResponse, Language, Languages, ModelInfo, StreamResult
 from retrieveall.serving.settings import KEY_VARIABLE
@@ -42,6 +45,7 @@ Texts: TypeAlias = str | Sequence[str]
 _URL = "http://127.0.0.1:8080"
 _REPEATED = (429, 503)
 _LONGEST_WAIT = 60.0
+_LONGEST_TIMEOUT = 1e8  # what sockets take
 _TAR = "application/x-tar"
 
 
@@ -63,11 +67,14 @@ class _Settings:
     """What both clients share: requests made and answers read, without sending."""
 
     def __init__(self, url: str, key: str | None, timeout: float, retries: int) -> None:
-        if not isinstance(retries, int) or not isinstance(timeout, (int, float)) or retries < 0 or not timeout > 0:
-            raise InputError(f"expected retries of at least 0 and a positive timeout, got {retries!r} and {timeout!r}")
+        numbers = type(retries) is int and isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+        if not numbers or retries < 0 or not 0 < timeout < _LONGEST_TIMEOUT:
+            raise InputError(
+                f"expected retries of at least 0 and a positive timeout in seconds, got {retries!r} and {timeout!r}"
+            )
         self.retries = retries
         self._url, self._timeout = server_url(url, f"use key or {KEY_VARIABLE}").rstrip("/"), timeout
-        self._key = key or os.environ.get(KEY_VARIABLE)
+        self._key = _checked_key(key)
 
     def options(self) -> dict[str, Any]:
         headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
@@ -104,7 +111,8 @@ class Client:
         self, url: str = _URL, *, key: str | None = None, timeout: float = 60.0, retries: int = 4, **options: Any
     ) -> None:
         self._settings = _Settings(url, key, timeout, retries)
-        self._http = _httpx().Client(**self._settings.options() | options)
+        with _failures():
+            self._http = _httpx().Client(**self._settings.options() | options)
 
     def __enter__(self) -> Self:
         return self
@@ -141,14 +149,14 @@ class Client:
     def languages(self) -> list[Language]:
         return _parsed(Languages, self._send("GET", "/v1/languages")).languages
 
-    def add_language(self, language: str, archive: Path) -> list[str]:
+    def add_language(self, language: str, archive: str | Path) -> list[str]:
         """Upload a language (``retrieveall.serving.archive.pack`` makes the file); the languages afterwards."""
-        body, headers = _read(archive), {"content-type": _TAR}
-        return _parsed(Changed, self._send("PUT", f"/v1/languages/{language}", content=body, headers=headers)).languages
+        path, body, headers = _language_path(language), _read(archive), {"content-type": _TAR}
+        return _parsed(Changed, self._send("PUT", path, content=body, headers=headers)).languages
 
     def remove_language(self, language: str) -> list[str]:
         """Remove a language; the languages afterwards."""
-        return _parsed(Changed, self._send("DELETE", f"/v1/languages/{language}")).languages
+        return _parsed(Changed, self._send("DELETE", _language_path(language))).languages
 
     def _send(self, method: str, path: str, **body: Any) -> httpx.Response:
         with _failures():
@@ -183,7 +191,8 @@ class AsyncClient:
         self, url: str = _URL, *, key: str | None = None, timeout: float = 60.0, retries: int = 4, **options: Any
     ) -> None:
         self._settings = _Settings(url, key, timeout, retries)
-        self._http = _httpx().AsyncClient(**self._settings.options() | options)
+        with _failures():
+            self._http = _httpx().AsyncClient(**self._settings.options() | options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -220,15 +229,15 @@ class AsyncClient:
     async def languages(self) -> list[Language]:
         return _parsed(Languages, await self._send("GET", "/v1/languages")).languages
 
-    async def add_language(self, language: str, archive: Path) -> list[str]:
+    async def add_language(self, language: str, archive: str | Path) -> list[str]:
         """As ``Client.add_language``."""
-        body, headers = await asyncio.to_thread(_read, archive), {"content-type": _TAR}
-        response = await self._send("PUT", f"/v1/languages/{language}", content=body, headers=headers)
+        path, headers = _language_path(language), {"content-type": _TAR}
+        response = await self._send("PUT", path, content=await asyncio.to_thread(_read, archive), headers=headers)
         return _parsed(Changed, response).languages
 
     async def remove_language(self, language: str) -> list[str]:
         """As ``Client.remove_language``."""
-        return _parsed(Changed, await self._send("DELETE", f"/v1/languages/{language}")).languages
+        return _parsed(Changed, await self._send("DELETE", _language_path(language))).languages
 
     async def _send(self, method: str, path: str, **body: Any) -> httpx.Response:
         with _failures():
@@ -251,6 +260,24 @@ class AsyncClient:
             tries += 1
 
 
+def _checked_key(key: Any) -> str | None:
+    """The key, or that of the environment.
+
+    Raises:
+        InputError: it cannot stand in a header; the key itself is not shown.
+    """
+    name = f"key (or {KEY_VARIABLE})"
+    if key is not None and not isinstance(key, str):
+        raise InputError(f"expected {name} as a string, got {type(key).__name__}")
+    found: str | None = key or os.environ.get(KEY_VARIABLE)
+    if found and not (found.isascii() and found.isprintable() and found == found.strip()):
+        raise InputError(
+            f"expected {name} of ASCII letters, digits and signs, without line breaks and spaces around it, "
+            "got other characters; copy it again"
+        )
+    return found
+
+
 class _failures:
     """Turns httpx's errors into those of this library."""
 
@@ -259,6 +286,10 @@ class _failures:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, RuntimeError) and "client has been closed" in str(error):
+            raise InputError("expected an open client, this one was closed; make another") from None
+        if isinstance(error, (UnicodeError, _httpx().InvalidURL)):
+            raise InputError("expected a server address with the name of a host, got one that cannot be used") from None
         if isinstance(error, _httpx().HTTPError):
             detail = " ".join(str(error).split()) or type(error).__name__
             raise EngineError(f"the server did not answer: {detail}; is 'retrieveall serve' running?") from error
@@ -278,19 +309,37 @@ def _asked(texts: Texts, options: Options) -> dict[str, Any]:
     texts = list(listed(texts))
     for number, text in enumerate(texts):
         check_text(text, number)
+        check_unicode(text, f"text {number} of the list (the first is 0)")
     language, labels = options.get("language"), options.get("labels")
     languages_per_text(language, len(texts), None)
-    check_threshold(options.get("threshold"))
-    levels = options.get("levels", LEVELS)
-    check_levels(levels)
+    threshold, explain = options.get("threshold"), options.get("explain", False)
+    check_threshold(threshold)
+    if not isinstance(explain, bool):
+        raise InputError(f"expected explain as True or False, got {repr(explain)[:80]}")
     return {
         "texts": texts,
-        "language": language if language is None or isinstance(language, str) else list(language),
-        "labels": None if labels is None else sorted(wanted_labels(labels, None)),
-        "threshold": options.get("threshold"),
-        "explain": options.get("explain", False),
-        "levels": list(levels),
+        "language": _checked_names(language, "language"),
+        "labels": None if labels is None else _checked_names(sorted(wanted_labels(labels, None)), "labels"),
+        "threshold": None if threshold is None else float(threshold),  # numpy's are no JSON
+        "explain": explain,
+        "levels": listed_levels(options.get("levels", LEVELS)),
     }
+
+
+def _checked_names(names: str | Sequence[str | None] | None, what: str) -> str | list[str | None] | None:
+    for name in [names] if isinstance(names, str) else names or ():
+        if name is not None:
+            check_unicode(name, what)
+    return names if names is None or isinstance(names, str) else list(names)
+
+
+def _language_path(language: Any) -> str:
+    """The address of a language.
+
+    Raises:
+        LanguageError: no language identifier.
+    """
+    return f"/v1/languages/{check_identifier(language)}"
 
 
 def _predictions(asked: Mapping[str, Any], response: httpx.Response) -> list[Prediction]:
@@ -329,8 +378,9 @@ def _refusal(response: httpx.Response) -> Exception:
     return InputError(text) if refused else EngineError(text)
 
 
-def _read(archive: Path) -> bytes:
+def _read(archive: str | Path) -> bytes:
+    path = checked_path(archive, "the archive")
     try:
-        return archive.read_bytes()
+        return path.read_bytes()
     except OSError as error:
-        raise InputError(f"expected an archive at {archive}: {error.strerror}; check the path") from None
+        raise InputError(f"expected an archive at {path}: {error.strerror}; check the path") from None

@@ -32,6 +32,7 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN = ("/healthz", "/readyz")
 """Routes without a key: the probes of an orchestrator have none."""
 _WHILE_CLOSING = (*OPEN, "/metrics")
+_SHUTTING_DOWN = 503, "the server is shutting down; repeat the request elsewhere"
 _UPLOADS = "/v1/languages/"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -68,6 +69,12 @@ class Gate:
             log_error(error)
             if not sent.status:
                 await _refuse(sent, 500, "internal error; the server's log says where")
+        except asyncio.CancelledError:  # the server ends: told by one line, not by uvicorn's traceback
+            if not self._closing():
+                raise
+            logger.warning("%s was ended with the server", _method(scope))
+            if not sent.status:
+                await _refuse(sent, *_SHUTTING_DOWN)
         finally:
             self.active -= 1
             seconds = time.monotonic() - started
@@ -98,7 +105,7 @@ class Gate:
         if not self._has_key(headers.get(b"authorization", b"")):
             return 401, "expected the API key as 'Authorization: Bearer KEY'"
         if self._closing() and path not in _WHILE_CLOSING:
-            return 503, "the server is shutting down; repeat the request elsewhere"
+            return _SHUTTING_DOWN
         return None
 
     def _has_key(self, authorization: bytes) -> bool:

@@ -51,9 +51,12 @@ _Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class ExtractRequest(BaseModel):
-    """Texts and how to read them. Offsets in the answer count Unicode code points, end exclusive."""
+    """Texts and how to read them. Offsets in the answer count Unicode code points, end exclusive.
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
+    Strict: ``"0.5"`` is no number and ``"yes"`` no truth value, as in ``RetrieveAll.predict``.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     texts: str | list[str] = Field(description="one text, or a list")
     language: _Name | list[_Name | None] | None = Field(

@@ -23,6 +23,7 @@ __all__ = ["serve"]
 _BACKLOG = 2048
 _POLL = 0.05
 _ANSWERING = 2.0  # seconds in which requests that were given up are answered
+_ANSWERING_AT_ONCE = 0.5
 _KEEP_ALIVE = 30
 
 
@@ -71,6 +72,7 @@ class _Server(uvicorn.Server):
         self._service, self._announce = service, announce
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain: asyncio.Task[None] | None = None
+        self._hurried = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -81,7 +83,7 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Not super(): it would raise the signal again at the end, and the exit code would not be 0.
         if self._service.closing and sig == signal.SIGINT:
-            self.should_exit = self.force_exit = True
+            self._hurried = True  # not force_exit: uvicorn would then leave tasks and lifespan to be torn down
             return
         self._service.close()
         if self._loop is None:
@@ -95,15 +97,26 @@ class _Server(uvicorn.Server):
 
     async def _finish(self) -> None:
         until = time.monotonic() + self._service.settings.drain_seconds
-        while not self._is_idle() and time.monotonic() < until:
+        while not self._is_idle() and not self._hurried and time.monotonic() < until:
             await asyncio.sleep(_POLL)
         if not self._is_idle():
-            logger.warning("requests were still running after %g s", self._service.settings.drain_seconds)
-            self._service.batcher.abandon()  # they are answered with 503
-            until = time.monotonic() + _ANSWERING
+            if self._hurried:
+                logger.warning("stopped at once, requests were still running")
+            else:
+                logger.warning("requests were still running after %g s", self._service.settings.drain_seconds)
+            self._service.give_up(at_once=self._hurried)
+            until = time.monotonic() + (_ANSWERING_AT_ONCE if self._hurried else _ANSWERING)
             while self._service.active_requests() and time.monotonic() < until:
                 await asyncio.sleep(_POLL)
+            self._hang_up()
         self.should_exit = True
+
+    def _hang_up(self) -> None:
+        """Cut the connections whose client does not take its answer; uvicorn would cancel their tasks and log it."""
+        for connection in list(self.server_state.connections):
+            cycle, transport = getattr(connection, "cycle", None), getattr(connection, "transport", None)
+            if transport is not None and cycle is not None and not cycle.response_complete:
+                transport.abort()
 
     def _is_idle(self) -> bool:
         return self._service.active_requests() == 0 and self._service.batcher.idle

@@ -40,6 +40,7 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _AHEAD = 4  # parts of a stream in the queue
 _PART = 16  # texts
 _PAUSE = 0.05
+_PATIENCE = 5.0  # seconds for the running batch when the process ends
 
 
 class TooMuch(InputError):
@@ -65,6 +66,7 @@ class Service:
         self.model, self.settings, self.metrics = model, settings, metrics
         self.batcher = Batcher(model, settings, metrics.batch)
         self.closing = False
+        self._patience = _PATIENCE
         self.active_requests: Callable[[], int] = lambda: 0
         self._changes = asyncio.Lock()
         self._languages = self._list_languages()
@@ -79,8 +81,19 @@ class Service:
         """Take no new requests; those that run are finished."""
         self.closing = True
 
+    def give_up(self, *, at_once: bool = False) -> None:
+        """Answer what still runs with 503; the lines that a stream lacks say so.
+
+        Args:
+            at_once: do not wait for the texts that are being computed when the process ends.
+        """
+        self.closing = True
+        self._patience = 0.0 if at_once else self._patience
+        self.batcher.close()  # or a stream would queue its next texts
+        self.batcher.abandon()
+
     def stop(self) -> None:
-        self.batcher.stop()
+        self.batcher.stop(self._patience)
 
     # -- texts ----------------------------------------------------------------------------------------------------
 
@@ -125,7 +138,7 @@ class Service:
             while queued:
                 while start < len(tasks) and len(queued) < _AHEAD:
                     try:
-                        queued.append(self.batcher.submit(tasks[start : start + _PART]))
+                        queued.append(self._submit(tasks[start : start + _PART]))
                     except Overloaded:
                         break
                     start += _PART
@@ -136,7 +149,7 @@ class Service:
                     done += 1
                 while not queued and start < len(tasks):
                     try:
-                        queued.append(self.batcher.submit(tasks[start : start + _PART]))
+                        queued.append(self._submit(tasks[start : start + _PART]))
                     except Overloaded:
                         await asyncio.sleep(_PAUSE)
                         continue
@@ -144,6 +157,19 @@ class Service:
         finally:
             for job in queued:
                 self.batcher.cancel(job)
+
+    def _submit(self, tasks: Sequence[Task]) -> Job:
+        """The next part of a stream, queued; while shutting down, one that has failed.
+
+        Raises:
+            Overloaded: it does not fit.
+        """
+        try:
+            return self.batcher.submit(tasks)
+        except Closing as error:  # the response has begun: its lines say so
+            job = Job(tasks)
+            job.fail(error)
+            return job
 
     async def _answers(self, job: Job) -> list[Answer]:
         """The answers of a part of a stream; one that is not done in time fails for each of its texts."""

@@ -33,7 +33,7 @@ Secret = Annotated[SecretStr | None, AfterValidator(_check_secret)]
 class ServiceSettings(BaseModel):
     """Limits are per process; the server runs one process."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     key: Secret = Field(default=None, description="API key that every route but the health checks asks for")
     admin_token: Secret = Field(default=None, description="token that adds and removes languages; None: nobody can")

@@ -12,9 +12,19 @@ from pathlib import Path
 
 from retrieveall.errors import ModelFolderError, UnsafeFileError
 
-__all__ = ["MANIFEST", "UNSUPPORTED", "check_relative", "fsync_folder", "safe_join", "sha256_file", "write_atomic"]
+__all__ = [
+    "MANIFEST",
+    "UNSUPPORTED",
+    "check_relative",
+    "fsync_folder",
+    "remedy",
+    "safe_join",
+    "sha256_file",
+    "write_atomic",
+]
 
 MANIFEST = "manifest.json"
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 UNSUPPORTED = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of a call that the file system does not support; NFS answers EBADF to a lock on a folder."""
 
@@ -73,7 +83,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         ModelFolderError: the disk is full or not writable; the old file, if any, is unchanged.
     """
     temporary: Path | None = None
-    state = "the old content is kept, free space and repeat"
+    state: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".tmp-{secrets.token_hex(8)}")
@@ -88,7 +98,14 @@ def write_atomic(path: Path, data: bytes) -> None:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+        state = state or f"the old content is kept, {remedy(error)}"
         raise ModelFolderError(f"could not write {path}: {error.strerror or error}; {state}") from error
+
+
+def remedy(error: OSError) -> str:
+    """What to do after a write failed, before repeating it."""
+    full = error.errno in _FULL
+    return "free space and repeat" if full else "check the path and its permissions, and repeat"
 
 
 def fsync_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any, TypeGuard
 
 from retrieveall.errors import InputError, ModelFolderError, UnsafeFileError
 from retrieveall.storage.checks import read_json
-from retrieveall.storage.files import MANIFEST, fsync_folder, safe_join, write_atomic
+from retrieveall.storage.files import MANIFEST, fsync_folder, remedy, safe_join, write_atomic
 from retrieveall.storage.lock import LOCK_FILE, FolderLockedError, lock_folder
 from retrieveall.storage.manifest import Manifest
 
@@ -29,7 +29,7 @@ _STAGING = ".staging"
 _FILES = "files"
 _JOURNAL = "commit.json"
 _WAIT_SECONDS = 30.0
-_UNCHANGED = "it is as it was, free space and repeat"
+_UNCHANGED = "it is as it was, {remedy}"
 _SAVED = "the change is saved and will be completed when it is next opened"
 
 
@@ -270,4 +270,6 @@ def _discard(folder: Path) -> None:
 
 
 def _failed(folder: Path, error: OSError, state: str) -> ModelFolderError:
-    return ModelFolderError(f"could not write to {folder}: {error.strerror or error}; {state}")
+    return ModelFolderError(
+        f"could not write to {folder}: {error.strerror or error}; {state.format(remedy=remedy(error))}"
+    )

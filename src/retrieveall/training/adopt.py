@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,7 +59,7 @@ def adopt(folder: Path, language: str, source: Path, sentences: Sequence[Sentenc
     if language in model.languages() or (sentences is not None and language in knowledge.languages):
         raise LanguageError(
             f"the model has the language {language!r} already; "
-            f"remove it first with: retrieveall remove-language {language}"
+            f"remove it first with: retrieveall remove-language {language} --model {shlex.quote(str(folder))}"
         )
     if sentences is not None:
         _check_sentences(sentences, model.config.label_names, language)

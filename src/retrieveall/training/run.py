@@ -5,6 +5,7 @@ Each verb ends with one transaction: until then the folder is as it was, and wha
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -171,12 +172,13 @@ def add_language(
     if language in model.languages():
         raise LanguageError(
             f"the model has the language {language!r} already; "
-            f"remove it first with: retrieveall remove-language {language}"
+            f"remove it first with: retrieveall remove-language {language} --model {shlex.quote(str(folder))}"
         )
     if language in knowledge.languages:
         raise LanguageError(
             f"the model has the sentences of {language!r} but no adapter, its training did not finish; repeat the "
-            f"command that began it, or remove it first with: retrieveall remove-language {language}"
+            "command that began it, or remove it first with: "
+            f"retrieveall remove-language {language} --model {shlex.quote(str(folder))}"
         )
     if not data.train:
         raise InputError(f"expected training sentences of {language!r}, got none")

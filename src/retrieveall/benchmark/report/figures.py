@@ -6,6 +6,7 @@ import io
 import re
 import textwrap
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from retrieveall.benchmark.errors import confusion, reliability
@@ -13,7 +14,7 @@ from retrieveall.benchmark.report.results import Results
 from retrieveall.benchmark.report.tables import cost_of, f1_values, growth_points, mean_f1, size_points
 from retrieveall.errors import MissingExtraError
 
-__all__ = ["draw_all"]
+__all__ = ["check_installed", "draw_all"]
 
 # Okabe and Ito's colours, which differ for colour-blind readers too; marks differ beside.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000", "#B8A900")
@@ -36,11 +37,20 @@ def draw_all(results: Results) -> dict[str, tuple[str, str]]:
     return drawn
 
 
+def check_installed() -> None:
+    """Check that figures can be drawn, before anything runs whose report needs them.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("matplotlib", "benchmark", "the figures of a report")
+
+
 def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError:
-        raise MissingExtraError("matplotlib", "benchmark", "the figures of a report") from None
+    check_installed()
+    import matplotlib
+
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
