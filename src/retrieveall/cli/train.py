@@ -122,10 +122,10 @@ def train(
             raise typer.BadParameter("Ray starts its own processes; run it without a launcher", param_hint="--ray")
         with processes.main_first():
             if processes.main:
+                _prepare(out, _New(base, backbone, copy_backbone, settings, wishes), corpora, progress)
                 for name, of in corpora.items():
                     if few(of.train):
                         note(f"warning: {name}: {sizes(of.train)} are hardly enough to learn from; give more sentences")
-                _prepare(out, _New(base, backbone, copy_backbone, settings, wishes), corpora, progress)
         training = _suited(base, training)
         with run_folder(run, out, "train", keep=not processes.main) as place:
             if ray:

@@ -8,10 +8,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -280,11 +282,28 @@ def main() -> None:
         backend = Backend(options.model, options.folder, options.language)
         with _listening(options.host, options.port, application(backend)) as server:
             print(f"Label Studio back end on http://{options.host}:{server.server_port}", file=sys.stderr, flush=True)
-            server.serve_forever()
+            with _stopped_by_interrupt(server):
+                server.serve_forever()
     except (RetrieveAllError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
-    except KeyboardInterrupt:  # how it is stopped
+    except KeyboardInterrupt:  # while the model was opened
         pass
+
+
+@contextmanager
+def _stopped_by_interrupt(server: WSGIServer) -> Iterator[None]:
+    """Ctrl-C ends the server after the request in progress. As an exception, wsgiref would take it for the request's."""
+
+    def stop(*_: object) -> None:
+        threading.Thread(
+            target=server.shutdown, daemon=True
+        ).start()  # it waits for the loop, which runs in this thread
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _listening(host: str, port: int, answer: Callable[..., Iterable[bytes]]) -> WSGIServer:
