@@ -292,7 +292,7 @@ def main() -> None:
 
 @contextmanager
 def _stopped_by_interrupt(server: WSGIServer) -> Iterator[None]:
-    """Ctrl-C ends the server after the request in progress. As an exception, wsgiref would take it for the request's."""
+    """Ctrl-C ends the server after the request in progress; wsgiref would swallow an exception."""
 
     def stop(*_: object) -> None:
         threading.Thread(
