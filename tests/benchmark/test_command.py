@@ -63,6 +63,10 @@ def test_a_result_says_where_it_comes_from_and_holds_no_text(
     assert "Anna" not in kept
 
 
+def results_in(files: list[Path]) -> list[Path]:
+    return [path for path in files if path.name == "result.json"]
+
+
 def test_no_text_of_the_corpus_is_published(smoke: tuple[Path, list[str]], corpus_folder: Path, tmp_path: Path) -> None:
     status, output = _run(smoke[0], "--ship", tmp_path / "shipped")
     assert status == 0, output
@@ -72,6 +76,8 @@ def test_no_text_of_the_corpus_is_published(smoke: tuple[Path, list[str]], corpu
         line.split("\t") for path in corpus_folder.glob("*/*.tsv") for line in path.read_text("utf-8").splitlines()
     ]
     mentions = {word.encode() for word, *tag in lines if tag and tag[0] != "O" and len(word) > 4}
+    (machine,) = {json.dumps(json.loads(path.read_bytes())["provenance"]["machine"]) for path in results_in(files)}
+    mentions = {word for word in mentions if word not in machine.encode()}  # "Intel" is a name of the corpus, too
     assert mentions
     assert not {word for word in mentions if any(word in data for data in kept)}
 
