@@ -187,3 +187,31 @@ def test_packages_are_checked_before_any_cell(
     assert f"needs the package '{package}'" in last
     assert "pip install" in last
     assert not (out / "cells").exists()
+
+
+def test_what_needs_no_gpu_can_be_done_before(corpus_folder: Path, causal_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--set", f"data.path={corpus_folder}", "--set", f"backbone={causal_folder}", "--out", str(out)]
+    options += ["--set", "keep_models=true"]
+    status, output = _run(CONFIGS / "smoke.yaml", *options, "--prepare")
+    assert status == 0, output
+    # One of the two methods that share a training, LS-unLLaMA, and two that train or prompt each language by itself.
+    assert "6 trainings prepared" in output
+    made = {path: path.stat().st_mtime_ns for path in out.glob("models/*/run/examples/*") if path.is_file()}
+    assert made
+    assert not list(out.glob("cells/*/result.json"))
+    assert not list(out.glob("models/*/trained.json"))
+    kept = {path.relative_to(out): path.read_bytes() for path in out.glob("models/*/model/knowledge/**/*.json")}
+    status, output = _run(CONFIGS / "smoke.yaml", *options, "--jobs", 0)
+    assert status == 0, output
+    assert {name: (out / name).read_bytes() for name in kept} == kept
+    assert "7 cells finished, 0 failed" in output
+    status, output = _run(CONFIGS / "smoke.yaml", *options, "--prepare")
+    assert status == 0, output
+    assert "0 trainings prepared" in output
+
+
+def test_results_are_not_prepared(smoke: tuple[Path, list[str]]) -> None:
+    status, output = _run(smoke[0], "--prepare")
+    assert status == 2
+    assert "takes no option but --ship" in output.replace("\n", " ")

@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,14 +21,14 @@ from retrieveall.benchmark.corpora import labels_of, read_corpora
 from retrieveall.benchmark.methods import check_installed
 from retrieveall.benchmark.saved import read_saved
 from retrieveall.benchmark.settings import BenchmarkConfig
-from retrieveall.benchmark.worker import FAILED, RESULT, run_cell, save_cell
+from retrieveall.benchmark.worker import FAILED, RESULT, is_trained, model_folder, prepare_cell, run_cell, save_cell
 from retrieveall.config import LabelConfig, dump_yaml
 from retrieveall.errors import RetrieveAllError
 from retrieveall.evaluation.speed import THREAD_VARIABLES
 from retrieveall.storage import write_atomic
 from retrieveall.storage.lock import lock_folder
 
-__all__ = ["CELLS", "CONFIG", "PLAN", "Outcome", "Say", "run_benchmark"]
+__all__ = ["CELLS", "CONFIG", "PLAN", "Outcome", "Say", "prepare_benchmark", "run_benchmark"]
 
 CELLS, MODELS, CONFIG, PLAN, LOG = "cells", "models", "benchmark.yaml", "plan.json", "log.txt"
 _PAUSE = 0.1
@@ -45,6 +46,23 @@ class Outcome:
     failures: dict[str, str] = field(default_factory=dict)
 
 
+def prepare_benchmark(config: BenchmarkConfig, out: Path, *, say: Say = lambda line: None) -> int:
+    """Do what comes before training: index what may be retrieved, and make the training examples.
+
+    That takes no GPU. ``run_benchmark`` goes on from what is under ``out``, also on another machine with the same
+    versions of Python and tokenizers.
+
+    Returns:
+        The number of trainings that are prepared.
+
+    Raises:
+        DataError, ConfigError, InputError, FolderLockedError: as ``run_benchmark``.
+    """
+    with _locked(out):
+        run, cells = _planned(config, out, 0, say)
+        return run.prepare(cells)
+
+
 def run_benchmark(config: BenchmarkConfig, out: Path, *, jobs: int = 1, say: Say = lambda line: None) -> Outcome:
     """Run what is not finished yet, and keep results under ``out``.
 
@@ -56,20 +74,31 @@ def run_benchmark(config: BenchmarkConfig, out: Path, *, jobs: int = 1, say: Say
         MissingExtraError: a package that a method needs is not installed; nothing was run then.
         FolderLockedError: another process runs a benchmark in ``out``.
     """
+    with _locked(out):
+        run, cells = _planned(config, out, jobs, say)
+        return run.run(cells)
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     release = lock_folder(out)
     try:
-        say("reading the corpora")
-        corpora = {corpus.language: corpus for corpus in read_corpora(config.data, config.sizes)}
-        labels = labels_of(config.data, list(corpora.values()))
-        cells = cells_of(config, corpora, labels)
-        write_atomic(out / CONFIG, dump_yaml(config).encode())
-        plan = {"cells": [cell.folder for cell in cells]}
-        write_atomic(out / PLAN, json.dumps(plan, indent=1).encode())
-        del corpora
-        return _Run(config, out, labels, jobs, say).run(cells)
+        yield
     finally:
         release()
+
+
+def _planned(config: BenchmarkConfig, out: Path, jobs: int, say: Say) -> tuple[_Run, list[Cell]]:
+    """The run and its cells, which are written to ``out``."""
+    say("reading the corpora")
+    corpora = {corpus.language: corpus for corpus in read_corpora(config.data, config.sizes)}
+    labels = labels_of(config.data, list(corpora.values()))
+    cells = cells_of(config, corpora, labels)
+    write_atomic(out / CONFIG, dump_yaml(config).encode())
+    plan = {"cells": [cell.folder for cell in cells]}
+    write_atomic(out / PLAN, json.dumps(plan, indent=1).encode())
+    return _Run(config, out, labels, jobs, say), cells
 
 
 @dataclass
@@ -131,15 +160,30 @@ class _Run:
             reason = outcome.failures.get(cell.title)
             self._say(f"done: {cell.title}{self._left(waiting)}" if reason is None else _failed(cell, reason))
 
+    def prepare(self, cells: Sequence[Cell]) -> int:
+        """Prepare the cells that are not finished, each training once; returns the number of trainings."""
+        waiting: dict[str, Cell] = {}
+        for cell in cells:
+            if not (self._folder(cell) / RESULT).is_file():
+                waiting.setdefault(cell.training_key, cell)
+        for number, cell in enumerate(waiting.values(), start=1):
+            save_cell(cell, self._labels, self._folder(cell), (self._out / MODELS).resolve())
+            prepare_cell(self._config, self._folder(cell))
+            self._say(f"[{number} of {len(waiting)}] prepared: {cell.title}")
+        return len(waiting)
+
     def _folder(self, cell: Cell) -> Path:
         return self._out / CELLS / cell.folder
+
+    def _model_folder(self, cell: Cell) -> Path:
+        return model_folder(self._out / MODELS, cell)
 
     def _start(self, waiting: list[Cell]) -> None:
         busy = {live.cell.training_key for live in self._live}
         for cell in list(waiting):
             if len(self._live) >= self._jobs:
                 return
-            if cell.training_key not in busy:
+            if cell.training_key not in busy or is_trained(self._model_folder(cell)):
                 busy.add(cell.training_key)
                 waiting.remove(cell)
                 self._live.append(self._launch(cell))

@@ -31,11 +31,22 @@ from retrieveall.evaluation import Provenance, peak_memory, widen
 from retrieveall.evaluation.evaluator import _TOKEN as TOKEN
 from retrieveall.storage import write_atomic
 
-__all__ = ["PACKED", "RESULT", "dump_rows", "load_cell", "load_rows", "run_cell", "save_cell"]
+__all__ = [
+    "PACKED",
+    "RESULT",
+    "dump_rows",
+    "is_trained",
+    "load_cell",
+    "load_rows",
+    "model_folder",
+    "prepare_cell",
+    "run_cell",
+    "save_cell",
+]
 
 CELL, RESULT, PREDICTIONS, FAILED = "cell.json", "result.json", "predictions.jsonl", "failed.txt"
 PACKED = "predictions.jsonl.xz"  # in results that are published
-_TRAINED = "trained.json"
+_TRAINED, _SECONDS = "trained.json", "seconds.json"
 _BATCH = 256
 _ROW = tuple(field.name for field in fields(Row))
 
@@ -70,12 +81,8 @@ def run_cell(config: BenchmarkConfig, folder: Path, *, device: str | None = None
     Raises:
         RetrieveAllError: whatever its method raises.
     """
-    cell, labels, models = load_cell(config, folder)
-    # Sizes of the cell, whatever the settings say of others.
-    data = config.data.model_copy(update={"train": dict(cell.sizes)})
-    corpora = {corpus.language: corpus for corpus in read_corpora(data, languages=cell.languages)}
-    job = make_job(config, cell, labels, corpora, models / cell.training_key[:16], device)
-    job.folder.mkdir(parents=True, exist_ok=True)
+    job, cell = _open_job(config, folder, device)
+    corpora = job.corpora
     runner = make_runner(job)
     training = _train(runner, job.folder)
     runner.open()
@@ -114,6 +121,39 @@ def run_cell(config: BenchmarkConfig, folder: Path, *, device: str | None = None
     return result
 
 
+def prepare_cell(config: BenchmarkConfig, folder: Path) -> None:
+    """Do what comes before the training of the cell in ``folder`` and needs no GPU, unless it is done.
+
+    Raises:
+        RetrieveAllError: whatever its method raises.
+    """
+    job, _ = _open_job(config, folder, "cpu")
+    if not is_trained(job.folder):
+        with stopwatch(job.folder / _SECONDS):
+            make_runner(job).prepare()
+
+
+def model_folder(models: Path, cell: Cell) -> Path:
+    """Where the trained model of a cell is, under the folder of all."""
+    return models / cell.training_key[:16]
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether the training of the model in ``folder`` is finished."""
+    return (folder / _TRAINED).is_file()
+
+
+def _open_job(config: BenchmarkConfig, folder: Path, device: str | None) -> tuple[Job, Cell]:
+    """The job of the cell in ``folder``, with its corpora."""
+    cell, labels, models = load_cell(config, folder)
+    # Sizes of the cell, whatever the settings say of others.
+    data = config.data.model_copy(update={"train": dict(cell.sizes)})
+    corpora = {corpus.language: corpus for corpus in read_corpora(data, languages=cell.languages)}
+    job = make_job(config, cell, labels, corpora, model_folder(models, cell), device)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    return job, cell
+
+
 def make_job(
     config: BenchmarkConfig,
     cell: Cell,
@@ -135,9 +175,9 @@ def make_job(
 def _train(runner: Runner, folder: Path) -> dict[str, Any]:
     """Train unless that was done before; returns its cost, over all interruptions."""
     done = folder / _TRAINED
-    if done.is_file():
+    if is_trained(folder):
         return read_saved(done)
-    with stopwatch(folder / "seconds.json") as spent:
+    with stopwatch(folder / _SECONDS) as spent:
         runner.fit()
     cost = spent | {"peak_memory_mb": _largest(peak_memory(), runner.memory_mb)}
     write_atomic(done, json.dumps(cost).encode())

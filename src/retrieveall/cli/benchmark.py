@@ -47,6 +47,12 @@ def benchmark(
             help="Override a setting, such as backbone=DIR, data.train=100 or methods.0.k=5; repeatable.",
         ),
     ] = None,
+    prepare: Annotated[
+        bool,
+        typer.Option(
+            "--prepare", help="Only index and make training examples, which takes no GPU; repeat without it to train."
+        ),
+    ] = False,
     ship: Annotated[
         Path | None,
         typer.Option(
@@ -65,7 +71,7 @@ def benchmark(
     one file, and DIR/report.md. See docs/benchmark.md.
     """
     if target.is_dir():
-        if out is not None or change:
+        if out is not None or change or prepare:
             raise typer.BadParameter("a folder of results takes no option but --ship", param_hint="CONFIG|DIR")
         if ship is not None:
             _ship(target, ship)
@@ -75,12 +81,15 @@ def benchmark(
         raise typer.BadParameter("expected a folder of results in place of a configuration", param_hint="--ship")
     from retrieveall.benchmark import load_benchmark
     from retrieveall.benchmark.report.figures import check_installed
-    from retrieveall.benchmark.runner import run_benchmark
+    from retrieveall.benchmark.runner import prepare_benchmark, run_benchmark
 
     check_installed()  # else the report would fail after hours
     config = load_benchmark(target, _changes(change))
     folder = out or Path(config.name)
     _check_data(config)
+    if prepare:
+        typer.echo(f"{prepare_benchmark(config, folder, say=note)} trainings prepared: {folder}")
+        return
     outcome = run_benchmark(config, folder, jobs=jobs, say=note)
     typer.echo(f"{outcome.kept + outcome.run - len(outcome.failures)} cells finished, {len(outcome.failures)} failed")
     if outcome.kept + outcome.run > len(outcome.failures):

@@ -119,10 +119,14 @@ def encode_examples(
         InputError: a label that the model does not have.
     """
     writers = {level: _Writer() for level in levels}
+    shown = any(level != "none" for level in levels)
     for first in range(0, len(sentences), _BATCH):
         batch = sentences[first : first + _BATCH]
         windows = stages.window([sentence.text for sentence in batch])
-        found = stages.retrieve(windows, exclude=[batch[window.document] for window in windows], votes=False)
+        if shown:
+            found = stages.retrieve(windows, exclude=[batch[window.document] for window in windows], votes=False)
+        else:
+            found = [Knowledge()] * len(windows)
         entities = [normalise_sentence(sentence).entities for sentence in batch]
         for level, writer in writers.items():
             prompts = stages.prompt(windows, [_LEVELS[level](each) for each in found])

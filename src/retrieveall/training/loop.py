@@ -35,6 +35,7 @@ __all__ = ["Batches", "fit", "has_fast_bfloat16"]
 _WEIGHTS = "weights.safetensors"
 _AVERAGE = "average/"  # before the names of averaged tensors in that file
 _MAX_NORM = 1.0
+_WORKERS = 2  # that make batches while a GPU computes; on a CPU they would only take turns with it
 _BETAS = (0.9, 0.98)  # RoBERTa's: with 0.999 a short run is over before the second moment is known
 
 Group = Mapping[str, Any]
@@ -141,7 +142,7 @@ def _arguments(
         seed=config.seed,
         data_seed=config.seed,
         remove_unused_columns=False,
-        dataloader_num_workers=0,
+        dataloader_num_workers=0 if use_cpu else _WORKERS,
         dataloader_pin_memory=not use_cpu,
         ddp_find_unused_parameters=True,  # the languages that a batch does not have
         ddp_broadcast_buffers=False,
@@ -237,6 +238,7 @@ class LoopTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
             batch_size=1,
             shuffle=False,
             collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
         )
 

@@ -42,6 +42,7 @@ __all__ = [
     "Training",
     "add_language",
     "create_model",
+    "prepare",
     "settings_for",
     "train",
 ]
@@ -136,11 +137,32 @@ def train(
         DataError: ``run_folder`` belongs to a run with other settings, data, knowledge or another backbone.
     """
     model = ModelFolder.open(folder)
-    config = settings_for(config, sum(len(of.train) for of in data.values()) // max(1, len(data)))
+    config = _settings_of(data, config)
     training = Training(model, knowledge or model.knowledge(), data, config, run_folder, device)
     fitted = training.fit(progress, show_bar, warn)
     training.commit(lambda transaction: fitted.save(transaction.replace_folder))
     return dict(fitted.scores)
+
+
+def prepare(
+    folder: Path,
+    data: Mapping[str, LanguageData],
+    config: TrainingConfig,
+    run_folder: Path,
+    *,
+    progress: Progress | None = None,
+    knowledge: KnowledgeBase | None = None,
+) -> None:
+    """Make the training examples in ``run_folder``, from which ``train`` with the same arguments goes on.
+
+    Retrieval takes a CPU as long as some GPUs take to train.
+
+    Raises:
+        LanguageError, InputError, DataError: as ``train``.
+    """
+    model = ModelFolder.open(folder)
+    config = _settings_of(data, config)
+    Training(model, knowledge or model.knowledge(), data, config, run_folder, "cpu").examples(progress)
 
 
 def add_language(
@@ -229,6 +251,10 @@ def settings_for(config: TrainingConfig, sentences: int) -> TrainingConfig:
     if sentences < _SMALL and not {"batch_size", "row_length"} & config.model_fields_set:
         changes |= {"batch_size": _SMALL_BATCH, "row_length": _SMALL_ROW}
     return config.model_copy(update=changes)
+
+
+def _settings_of(data: Mapping[str, LanguageData], config: TrainingConfig) -> TrainingConfig:
+    return settings_for(config, sum(len(of.train) for of in data.values()) // max(1, len(data)))
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,10 @@ class Found:
 class Runner(Protocol):
     """A method at work on one job."""
 
+    def prepare(self) -> None:
+        """Do what comes before training and needs no GPU; ``fit`` goes on from it."""
+        ...
+
     def fit(self) -> None:
         """Train and leave the model in the job's folder; stopped and called again, it goes on where it can."""
         ...
@@ -86,6 +90,9 @@ class InProcess:
     """What runners have in common that work in this process."""
 
     memory_mb = 0.0
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
 
     def close(self) -> None:
         """Nothing to release."""

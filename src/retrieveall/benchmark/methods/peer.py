@@ -35,6 +35,9 @@ class PeerRunner:
         self.memory_mb = 0.0
         """Peak memory of the other process."""
 
+    def prepare(self) -> None:
+        """Nothing to prepare."""
+
     def fit(self) -> None:
         source = self._job.folder / "sentences.jsonl"
         with source.open("w", encoding="utf-8") as file:

@@ -6,6 +6,7 @@ import random
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from retrieveall.benchmark.methods.base import Found, InProcess, Job, folder_bytes, repeated
@@ -18,7 +19,7 @@ from retrieveall.model_folder import ADAPTERS, KNOWLEDGE, SETTINGS, ModelFolder
 from retrieveall.pipeline import RetrieveAll
 from retrieveall.storage import recover
 from retrieveall.training import LanguageData
-from retrieveall.training.run import create_model, train
+from retrieveall.training.run import create_model, prepare, train
 from retrieveall.types import Knowledge, Neighbour, Sentence
 
 __all__ = ["RandomExamples", "RetrieveAllRunner", "identify_language", "with_levels"]
@@ -36,14 +37,16 @@ class RetrieveAllRunner(InProcess):
         self._folder = job.folder / "model"
         self._model: RetrieveAll | None = None
 
+    def prepare(self) -> None:
+        data = self._data()
+        folder = self._made(data)
+        if not folder.languages():
+            assert self._job.training is not None
+            prepare(self._folder, data, self._job.training, self._run_folder, knowledge=self._knowledge(folder))
+
     def fit(self) -> None:
-        data, method = self._data(), self._method
-        if self._folder.is_dir():
-            recover(self._folder)
-        if not (self._folder / SETTINGS).is_file():
-            shutil.rmtree(self._folder, ignore_errors=True)  # what a killed process left of it
-            create_model(self._folder, self._config(), data)
-        folder = self._open_folder()
+        data = self._data()
+        folder = self._made(data)
         if folder.languages():
             return
         assert self._job.training is not None
@@ -51,11 +54,28 @@ class RetrieveAllRunner(InProcess):
             self._folder,
             data,
             self._job.training,
-            self._job.folder / "run",
+            self._run_folder,
             device=self._job.device,
             show_bar=False,
-            knowledge=folder.knowledge() if method.examples == "random" else None,
+            knowledge=self._knowledge(folder),
         )
+
+    @property
+    def _run_folder(self) -> Path:
+        return self._job.folder / "run"
+
+    def _made(self, data: Mapping[str, LanguageData]) -> ModelFolder:
+        """The model folder, which is made if it is not there."""
+        if self._folder.is_dir():
+            recover(self._folder)
+        if not (self._folder / SETTINGS).is_file():
+            shutil.rmtree(self._folder, ignore_errors=True)  # what a killed process left of it
+            create_model(self._folder, self._config(), data)
+        return self._open_folder()
+
+    def _knowledge(self, folder: ModelFolder) -> KnowledgeBase | None:
+        """What training retrieves from, if it is not the folder's own."""
+        return folder.knowledge() if self._method.examples == "random" else None
 
     def open(self) -> None:
         folder, method = self._open_folder(), self._method
