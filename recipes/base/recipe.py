@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from recipes.base.backbone import cut_backbone
@@ -40,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on from a backbone that this recipe made, such as src/retrieveall/models/base/backbone, in place of"
         " the first tuning",
     )
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        help="where the encoder and the adapters are trained, such as cuda (default: %(default)s)",
+    )
 
 
 def model(settings: Settings, arguments: argparse.Namespace) -> Step:
@@ -51,6 +57,9 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
     words, rules = (
         Files(each, tuple(sorted(path.name for path in each.iterdir()))) for each in (WORDS, NEGATIVE_WORDS)
     )
+
+    # No argument of the steps: their keys are the same on every device.
+    tune_there, train_there = (partial(each, device=arguments.device) for each in (tune, train_model))
 
     # The encoder is tuned on the texts alone, then on prompts with what is retrieved, then its adapters are.
     alone = {"entity_examples": 0, "context_examples": 0, "without_adapter": True}
@@ -70,7 +79,7 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
     else:
         tuned = Step(
             "tuning",
-            tune,
+            tune_there,
             {
                 "settings": settings.tuning,
                 "model": bare,
@@ -111,14 +120,14 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
     retrieving = {"sentences": for_knowledge, "knowledge": knowledge, "languages": languages}
     tuned_again = Step(
         "tuning-with-knowledge",
-        tune,
+        tune_there,
         {"settings": settings.tuning_with_knowledge, "model": without_adapters, "backbone": tuned, **retrieving},
         _work(settings.tuning_with_knowledge),
         parallel=True,
     )
     return Step(
         "model",
-        train_model,
+        train_there,
         {
             "settings": settings.adapters,
             "most": settings.adapter_sentences,

@@ -42,10 +42,14 @@ def tune(
     sentences: Path,
     languages: tuple[str, ...],
     knowledge: Path | None = None,
+    device: str | None = "cpu",
 ) -> None:
     """``model/backbone``: the encoder tuned for names on all languages together, on prompts as ``model`` has them.
 
     ``backbone`` is the folder of an earlier tuning, which is gone on from, or of the encoder as it was cut.
+
+    Args:
+        device: where to train, as ``train`` takes it.
     """
     tuned = backbone / "model" / "backbone"
     found = KnowledgeBase.open(knowledge) if knowledge is not None else None
@@ -54,9 +58,9 @@ def tune(
         for language, own in language_data(sentences, languages).items()
     }  # the session asks for a pool
     home = folder / "model"
-    with Processes.join("cpu").main_first():
+    with Processes.join(device).main_first():
         make_home(home, model, data, tuned if tuned.is_dir() else backbone / "backbone", found)
-    tune_backbone(home, data, settings, folder / "run", device="cpu", show_bar=False)
+    tune_backbone(home, data, settings, folder / "run", device=device, show_bar=False)
 
 
 def train_model(
@@ -68,10 +72,13 @@ def train_model(
     sentences: Path,
     knowledge: Path,
     languages: tuple[str, ...],
+    device: str | None = "cpu",
 ) -> None:
     """``model/``: adapters of all languages over the tuned encoder, their scaling and calibration.
 
-    ``most`` sentences of a language are trained on; all of them stay in the pool.
+    Args:
+        most: sentences of a language that are trained on; all of them stay in the pool.
+        device: where to train, as ``train`` takes it.
     """
     data = {
         language: replace(own, train=random.Random(f"{settings.seed} {language}").sample(own.train, most))
@@ -80,10 +87,10 @@ def train_model(
         for language, own in language_data(sentences, languages).items()
     }
     home = folder / "model"
-    with Processes.join("cpu").main_first():
+    with Processes.join(device).main_first():
         _pack(backbone / "model" / "backbone", folder / "backbone")  # adapters are trained on what is shipped
         make_home(home, model, data, folder / "backbone", KnowledgeBase.open(knowledge))
-    train(home, data, settings, folder / "run", device="cpu", show_bar=False)
+    train(home, data, settings, folder / "run", device=device, show_bar=False)
 
 
 def unpack_backbone(folder: Path, backbone: Files) -> None:

@@ -62,7 +62,7 @@ def test_a_small_build_never_passes_for_a_whole_one(path: Path, tmp_path: Path, 
     def folders(settings: Any) -> set[str]:
         backbone = str(tmp_path) if path.parent.name == "base" else None  # mini builds its own
         given = {"panx": tmp_path, "running": tmp_path, "lmtext": tmp_path, "teacher": str(tiny_model)}
-        where = Namespace(**given, backbone=backbone, tuned=None)
+        where = Namespace(**given, backbone=backbone, tuned=None, device="cpu")
         last: Step = recipe.model(settings, where)
         return {step.folder(tmp_path).name for step in steps_to_run(last, tmp_path)}
 

@@ -84,9 +84,10 @@ def built(small_corpora: tuple[Path, Path], tmp_path_factory: pytest.TempPathFac
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,:"
     )
     encoder = save_encoder(home / "encoder", [word for word, _ in counts.most_common()], letters - set("\t\n"))
-    found = Build(
-        home / "out", Namespace(panx=panx, running=home / "running", lmtext=lmtext, backbone=str(encoder), tuned=None)
+    arguments = Namespace(
+        panx=panx, running=home / "running", lmtext=lmtext, backbone=str(encoder), tuned=None, device="cpu"
     )
+    found = Build(home / "out", arguments)
     main(found.command())
     return found
 
@@ -128,6 +129,12 @@ def test_a_build_goes_on_from_a_shipped_backbone(built: Build, tmp_path: Path) -
     assert weights.keys() == packed.keys()
     assert all(torch.equal(weights[name], packed[name]) for name in packed)
     assert (given / "tokenizer.json").read_bytes() == (shipped / "tokenizer.json").read_bytes()
+
+
+def test_the_device_is_no_part_of_a_steps_key(built: Build) -> None:
+    there = Build(built.out, Namespace(**{**vars(built.arguments), "device": "cuda"}))
+    assert there.last.key == built.last.key
+    assert there.last.run.keywords == {"device": "cuda"}  # type: ignore[attr-defined]
 
 
 def test_the_second_tuning_goes_on_from_the_first_above_its_frozen_layers(built: Build) -> None:
