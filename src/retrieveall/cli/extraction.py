@@ -19,7 +19,7 @@ from retrieveall.types import Prediction
 if TYPE_CHECKING:
     from retrieveall import RetrieveAll
 
-__all__ = ["Done", "Extraction", "Source", "summary"]
+__all__ = ["Done", "Extraction", "Source", "summary", "unknown_notes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +130,14 @@ def summary(texts: int, entities: int, before: int, seconds: float, target: str)
         f"{texts:,} text{'s' * (texts != 1)}{resumed}, {entities:,} entit{'y' if entities == 1 else 'ies'}, "
         f"{speed}{where}"
     )
+
+
+def unknown_notes(unknown: int, texts: int, languages: Sequence[str]) -> list[str]:
+    """A line if some texts are in a language without an adapter."""
+    if not unknown:
+        return []
+    verb = "is" if unknown == 1 else "are"
+    return [
+        f"note: {unknown:,} of {texts:,} texts {verb} in a language that the model has no adapter for; the "
+        f"backbone ran alone on them. The model has: {', '.join(languages)}; add one with: retrieveall add-language"
+    ]
