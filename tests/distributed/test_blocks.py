@@ -13,7 +13,7 @@ from number_model import NumberModel, results
 
 from retrieveall.distributed import Corpus, Job, find_corpus, open_output
 from retrieveall.distributed.worker import Cutter, Extractor
-from retrieveall.errors import DataError, InputError
+from retrieveall.errors import DataError, EngineError, InputError
 from retrieveall.types import Prediction
 
 
@@ -249,6 +249,26 @@ def test_a_fault_in_one_file_is_a_record_that_names_it(tmp_path: Path, write_par
     assert (good["texts"], good["error"]) == (3, "")
     assert bad["kind"] == "DataError"
     assert "b.parquet" in bad["error"]
+
+
+class Refusing(NumberModel):
+    """Its engine fails on one text."""
+
+    def predict(self, texts: Sequence[str], **options: Any) -> list[Prediction]:
+        failures = {number: "no answer" for number, text in enumerate(texts) if text == "row 37"}
+        if failures:
+            raise EngineError.of_items(failures, [None] * len(texts), "text")
+        return super().predict(texts, **options)
+
+
+def test_a_text_that_the_engine_fails_on_is_named_by_its_row(
+    tmp_path: Path, write_parquet: Callable[..., Path]
+) -> None:
+    corpus, _ = find_corpus(str(write_parquet(tmp_path / "in.parquet", 50)), block_rows=25)
+    job = Job(corpus, str(tmp_path / "out"), batch_size=10)
+    good, bad = run(job, blocks_of(job), Refusing())
+    assert good["error"] == ""
+    assert (bad["kind"], bad["error"]) == ("EngineError", "1 of 10 texts failed: in.parquet:37: no answer")
 
 
 def test_uris_are_read_and_written_as_paths_are(tmp_path: Path, write_parquet: Callable[..., Path]) -> None:

@@ -13,7 +13,7 @@ from retrieveall.cli.progress import Advance
 from retrieveall.cli.render import Renderer
 from retrieveall.cli.resume import Partial
 from retrieveall.data.documents import Document, batches
-from retrieveall.errors import InputError
+from retrieveall.errors import EngineError, InputError
 from retrieveall.types import Prediction
 
 if TYPE_CHECKING:
@@ -98,7 +98,11 @@ class Extraction:
             moved += step
             advance(step, 0)
 
-        predictions = self._model.predict([each.text for each in batch], progress=progress, **self._options)
+        try:
+            predictions = self._model.predict([each.text for each in batch], progress=progress, **self._options)
+        except EngineError as error:
+            before = self.done.texts
+            raise error.in_input([_place(each, before + i) for i, each in enumerate(batch, 1)], before) from None
         advance(size - moved, len(batch))
         return predictions
 
@@ -115,6 +119,12 @@ class Extraction:
     def summary(self, target: str) -> str:
         """The line at the end."""
         return summary(self.done.texts, self.done.entities, self._before, self._seconds, target)
+
+
+def _place(document: Document, number: int) -> str:
+    """Where a text is, for messages: its number in the input from 1; in a folder, its file and line, too."""
+    source = document.fields.get("source")
+    return f"text {number:,}" + (f" ({source})" if isinstance(source, str) else "")
 
 
 def summary(texts: int, entities: int, before: int, seconds: float, target: str) -> str:

@@ -16,7 +16,7 @@ from retrieveall.distributed.corpus import Block
 from retrieveall.distributed.job import Done, Job, ModelOptions, OpenModel, Predictor
 from retrieveall.distributed.output import Output
 from retrieveall.distributed.place import Place
-from retrieveall.errors import ModelFolderError, RetrieveAllError
+from retrieveall.errors import EngineError, ModelFolderError, RetrieveAllError
 from retrieveall.threads import use_threads
 from retrieveall.types import Prediction
 
@@ -100,7 +100,10 @@ class Extractor:
         values = PlainValues()
         for batch in batches(numbered, job.batch_size):
             texts = [document.text for document in batch]
-            predictions = model.predict(texts, language=job.language, labels=job.labels, threshold=job.threshold)
+            try:
+                predictions = model.predict(texts, language=job.language, labels=job.labels, threshold=job.threshold)
+            except EngineError as error:
+                raise error.in_input([str(document.fields[ROW]) for document in batch]) from None
             for document, prediction in zip(batch, predictions, strict=True):
                 record = {**document.fields, **prediction.to_dict(knowledge=job.knowledge)}
                 stream.write(json_line(record, values).encode())
