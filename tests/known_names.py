@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from retrieveall.arguments import check_text, check_threshold, languages_per_text, listed, wanted_labels
+from retrieveall.errors import EngineError
 from retrieveall.types import Entity, Knowledge, Prediction, Route
 
 __all__ = ["KnownNames"]
@@ -15,7 +16,7 @@ __all__ = ["KnownNames"]
 class KnownNames:
     """Finds ``names`` (text to label and score), and checks its arguments as the pipeline does.
 
-    ``batches`` holds the size of every batch.
+    ``batches`` holds the size of every batch. Texts of ``failing`` fail.
     """
 
     labels = ("PER", "ORG", "LOC")
@@ -25,6 +26,7 @@ class KnownNames:
     def __init__(self, names: Mapping[str, tuple[str, float]]) -> None:
         self.names = names
         self.batches: list[int] = []
+        self.failing: set[str] = set()
 
     def predict(
         self,
@@ -44,7 +46,13 @@ class KnownNames:
         self.batches.append(len(texts))
         if progress is not None:
             progress(sum(map(len, texts)))
-        return [self._one(text, language).only(wanted, threshold or 0.0) for text in texts]
+        found = [self._one(text, language).only(wanted, threshold or 0.0) for text in texts]
+        failures = {number: "no answer" for number, text in enumerate(texts) if text in self.failing}
+        if failures:
+            raise EngineError.of_items(
+                failures, [None if number in failures else each for number, each in enumerate(found)], "text"
+            )
+        return found
 
     def stream(self, texts: Iterable[str], *, batch_size: int = 256, **options: Any) -> Iterator[Prediction]:
         some = listed(texts)  # checked at once

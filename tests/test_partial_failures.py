@@ -67,3 +67,41 @@ def test_labels_and_threshold_hold_for_what_is_kept(flaky: RetrieveAll) -> None:
     with pytest.raises(EngineError) as caught:
         flaky.predict(TEXTS, labels="PER", threshold=0.3)
     assert list(caught.value.results) == [None, *expected[1:]]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_a_stream_counts_from_its_first_text(loaded: RetrieveAll, batch_size: int) -> None:
+    """Whatever the batches are: the number is that of the text in the input."""
+    texts = [f"Karl May in Ulm {number}" for number in range(8)]
+    bad = 5
+    flaky = RetrieveAll(loaded.folder, Flaky(loaded.engine, set()))
+    engine: Any = flaky.engine
+    stream = flaky.stream(iter(texts), batch_size=batch_size)
+    first = bad - bad % batch_size  # of the batch
+    assert [next(stream).text for _ in range(first)] == texts[:first]
+    engine.failing = {bad - first}  # a short text is one request
+    count = min(batch_size, len(texts) - first)
+    said = f"^1 of {count} texts from text {first} on failed: text {bad}: no {bad - first}$"
+    with pytest.raises(EngineError, match=said) as caught:
+        next(stream)
+    error = caught.value
+    assert (dict(error.failures), error.first) == ({bad: f"no {bad - first}"}, first)
+    assert [error.first + i for i, each in enumerate(error.results) if each is None] == [bad]
+    assert [each.text for each in error.results if each is not None] == [
+        text for i, text in enumerate(texts[first : first + count], first) if i != bad
+    ]
+
+
+def test_a_stream_whose_first_batch_fails_says_what_predict_says(loaded: RetrieveAll) -> None:
+    flaky = RetrieveAll(loaded.folder, Flaky(loaded.engine, {1}))
+    said = []
+    for call in (flaky.predict, lambda texts: list(flaky.stream(texts))):
+        with pytest.raises(EngineError) as caught:
+            call(["Ulm", "Karl May", "Köln"])
+        said.append((str(caught.value), caught.value.failures, caught.value.first))
+    assert said[0] == said[1] == ("1 of 3 texts failed: text 1: no 1", {1: "no 1"}, 0)
+
+
+def test_an_engine_that_is_down_is_not_counted() -> None:
+    error = EngineError("no server")
+    assert error.in_input(["text 3"], 3) is error

@@ -68,23 +68,50 @@ class EngineError(RetrieveAllError):
     """The engine failed or returned an unexpected response.
 
     If only some items failed, ``failures`` maps item numbers to reasons, and ``results`` holds the results of all
-    items in order, None for those that failed.
+    items in order, None for those that failed. Where items come in batches, ``failures`` counts from the beginning of
+    the input, and ``results`` holds the batch, which begins with item ``first``.
     """
 
     def __init__(
-        self, message: str, *, failures: Mapping[int, str] | None = None, results: Sequence[Any] | None = None
+        self,
+        message: str,
+        *,
+        failures: Mapping[int, str] | None = None,
+        results: Sequence[Any] | None = None,
+        first: int = 0,
     ) -> None:
         super().__init__(message)
+        self.first = first
         self.failures: Mapping[int, str] = dict(failures or {})
         self.results: Sequence[Any] = list(results or ())
 
     @classmethod
     def of_items(cls, failures: Mapping[int, str], results: Sequence[Any], what: str = "item") -> EngineError:
         """One error for all ``failures``; the message shows the first three."""
-        shown = "; ".join(f"{what} {number}: {failures[number]}" for number in sorted(failures)[:3])
-        more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
-        message = f"{len(failures)} of {len(results)} {what}s failed: {shown}{more}"
-        return cls(message, failures=failures, results=results)
+        names = {number: f"{what} {number}" for number in failures}
+        return cls(_message(failures, len(results), f"{what}s", names), failures=failures, results=results)
+
+    def in_input(self, names: Sequence[str], first: int = 0) -> EngineError:
+        """As an error of the input of which these texts are a batch.
+
+        Args:
+            names: of the texts of the batch in the input, for the message.
+            first: the number of the first in the input.
+        """
+        if len(self.results) != len(names):  # nothing was computed
+            return self
+        named = dict(enumerate(names, first))
+        failures = {first + number - self.first: reason for number, reason in self.failures.items()}
+        texts = f"texts from {names[0]} on" if first else "texts"
+        return EngineError(
+            _message(failures, len(names), texts, named), failures=failures, results=self.results, first=first
+        )
+
+
+def _message(failures: Mapping[int, str], count: int, items: str, names: Mapping[int, str]) -> str:
+    shown = "; ".join(f"{names[number]}: {failures[number]}" for number in sorted(failures)[:3])
+    more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+    return f"{len(failures)} of {count} {items} failed: {shown}{more}"
 
 
 class MissingExtraError(RetrieveAllError):

@@ -241,6 +241,7 @@ class RetrieveAll:
 
         Raises:
             InputError: as ``predict``; for an invalid text when its batch is reached, for anything else at once.
+            EngineError: as ``predict``, of a batch; its ``failures`` count from the first text of the stream.
         """
         check_count(batch_size, "batch_size")
         if not (language is None or isinstance(language, str)):
@@ -255,8 +256,12 @@ class RetrieveAll:
             while batch := list(islice(iterator, batch_size)):
                 for number, text in enumerate(batch, done):  # here, since predict would count from its batch
                     check_text(text, number)
+                try:
+                    found = self.predict(batch, language=language, labels=list(wanted), threshold=threshold)
+                except EngineError as error:
+                    raise error.in_input([f"text {done + i}" for i in range(len(batch))], done) from None
                 done += len(batch)
-                yield from self.predict(batch, language=language, labels=list(wanted), threshold=threshold)
+                yield from found
 
         return predictions()
 

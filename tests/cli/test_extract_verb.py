@@ -354,3 +354,25 @@ def test_resuming_into_a_folder_that_is_not_there(run: Run, fake: FakeModel, tmp
     found = run("extract", "-i", tmp_path / "in.txt", "-o", tmp_path / "no" / "c.jsonl", "--resume")
     assert found.exit_code == 1
     assert found.stderr.rstrip().endswith("nothing was changed")
+
+
+def test_a_text_that_fails_is_named_by_its_place_in_the_input(run: Run, fake: FakeModel, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text("".join(f"Ada {name} {n}\n" for n in range(1, 6)))
+    fake.failing = {"Ada b.txt 3"}
+    result = run("extract", "-i", folder / "b.txt", "--batch-size", "2")
+    one_error(result, "1 of 2 texts from text 3 on failed: text 3: no answer")
+    assert len(result.stdout.splitlines()) == 2, "the batches before are kept"
+    result = run("extract", "-i", folder, "--batch-size", "3")
+    one_error(result, "texts from text 7 (b.txt:2) on failed: text 8 (b.txt:3): no answer")
+
+
+def test_a_resumed_run_counts_from_the_beginning_of_the_input(run: Run, fake: FakeModel, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("".join(f"Ada {n}\n" for n in range(1, 8)))
+    command = ["extract", "-i", tmp_path / "in.txt", "-o", tmp_path / "out.jsonl", "--batch-size", "2", "--resume"]
+    fake.failing = {"Ada 6"}
+    for _ in range(2):
+        one_error(run(*command), "1 of 2 texts from text 5 on failed: text 6: no answer")
+    assert fake.batches == [2, 2, 2, 2], "the second run begins with the batch that failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from number_model import NumberModel, results
 
 from retrieveall.distributed import Corpus, Job, find_corpus, open_output
 from retrieveall.distributed.worker import Cutter, Extractor
-from retrieveall.errors import DataError, InputError
+from retrieveall.errors import DataError, EngineError, InputError
 from retrieveall.types import Prediction
 
 
@@ -154,7 +155,12 @@ def cut_and_read(path: Path, **options: Any) -> None:
         ("in.txt", b"a\nb\nc\xe9\n", {"block_rows": 1}, "in.txt:3: expected UTF-8"),
         ("in.txt", b"a\nb\0\n", {"block_rows": 1}, "in.txt:2: .*NUL"),
         ("in.txt", b"a\n", {"column": "text"}, "expected tables"),
-        ("in.csv", b"text\na\n", {}, "expected Parquet, JSONL or text.*in.csv"),
+        ("in.json", b'["a"]', {}, "in.json:1: expected a JSON object, got str"),
+        ("in.json", b"[]", {}, "in.json: expected JSON objects with the key 'text'"),
+        ("in.json", b'[{"text": "a"},\n {"text": "b', {}, "in.json:2: .*truncated"),
+        ("in.json", b'[{"text": "\xe9"}]', {}, "in.json:1: expected UTF-8"),
+        ("in.json.gz", b"no gzip\n", {}, "in.json.gz: cannot be read"),
+        ("in.csv", b"text\na\n", {}, "expected Parquet, JSONL, JSON or text.*in.csv"),
         ("in.txt", b"", {}, "empty files only"),
         ("in.txt.gz", b"no gzip\n", {}, "in.txt.gz: cannot be read"),
     ],
@@ -165,6 +171,62 @@ def test_a_file_that_cannot_be_read_is_named(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=said):
         cut_and_read(tmp_path / name, **options)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_json_file_is_one_block_of_numbered_objects(tmp_path: Path, indent: int | None) -> None:
+    objects = [{"body": f"row {n} \U0001f600", "k": n} for n in range(1, 201)]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.json").write_text(json.dumps(objects, indent=indent, ensure_ascii=False))
+    with gzip.open(folder / "b.json.gz", "wt") as stream:
+        json.dump(objects[0], stream, indent=indent)
+    (folder / "c.json").write_text("\n\n".join(map(json.dumps, objects[:2])))
+    corpus, _ = find_corpus(str(folder), column="body", block_rows=10)
+    job = Job(corpus, str(tmp_path / "out"))
+    blocks = blocks_of(job)
+    assert len(blocks) == 3
+    assert sum(record["bytes"] for record in run(job, blocks)) == corpus.size
+    rows = [(f"a.json:{n}", n) for n in range(1, 201)] + [("b.json.gz:1", 1), ("c.json:1", 1), ("c.json:3", 2)]
+    found = results(tmp_path / "out")
+    assert [(result["row_id"], result["k"]) for result in found] == rows
+    assert {result["text"] for result in found} == {each["body"] for each in objects}
+
+
+def test_json_in_a_folder_is_read_only_if_it_is_asked_for(tmp_path: Path, write_parquet: Callable[..., Path]) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "data.json").write_text('[{"text": "a"}]')
+    with pytest.raises(DataError, match="JSON in a folder needs --text-column"):
+        find_corpus(str(folder))
+    write_parquet(folder / "a.parquet", 3)
+
+    def names(**options: Any) -> list[str]:
+        return [file.name for file in find_corpus(str(folder), **options)[0].files]
+
+    assert names() == ["a.parquet"]
+    assert names(column="text") == ["a.parquet", "data.json"]
+    (folder / "a.parquet").unlink()
+    assert names(format="json") == ["data.json"]
+
+
+def test_values_that_json_cannot_hold_are_counted_once_a_block(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    lines = ['{"text": "a", "x": NaN, "y": [1, -Infinity]}', '{"text": "b", "x": 1.5}', '{"text": "c", "x": Infinity}']
+    source.write_text("".join(f"{line}\n" for line in lines))
+    corpus, _ = find_corpus(str(source), block_rows=2)
+    job = Job(corpus, str(tmp_path / "out"))
+    blocks = blocks_of(job)
+    for before in (False, True):
+        records = run(job, blocks)
+        assert [(record["numbers"], record["binary"], record["before"]) for record in records] == [
+            (2, 0, before),
+            (1, 0, before),
+        ]
+    record = tmp_path / "out" / "_retrieveall" / "done" / "000000-000000.json"
+    kept = json.loads(record.read_text())
+    record.write_text(json.dumps({key: kept[key] for key in ("texts", "entities", "unknown", "bytes")}))
+    assert [each["numbers"] for each in run(job, blocks)] == [0, 1], "an earlier version did not count them"
 
 
 def test_no_corpus(tmp_path: Path, write_parquet: Callable[..., Path]) -> None:
@@ -187,6 +249,26 @@ def test_a_fault_in_one_file_is_a_record_that_names_it(tmp_path: Path, write_par
     assert (good["texts"], good["error"]) == (3, "")
     assert bad["kind"] == "DataError"
     assert "b.parquet" in bad["error"]
+
+
+class Refusing(NumberModel):
+    """Its engine fails on one text."""
+
+    def predict(self, texts: Sequence[str], **options: Any) -> list[Prediction]:
+        failures = {number: "no answer" for number, text in enumerate(texts) if text == "row 37"}
+        if failures:
+            raise EngineError.of_items(failures, [None] * len(texts), "text")
+        return super().predict(texts, **options)
+
+
+def test_a_text_that_the_engine_fails_on_is_named_by_its_row(
+    tmp_path: Path, write_parquet: Callable[..., Path]
+) -> None:
+    corpus, _ = find_corpus(str(write_parquet(tmp_path / "in.parquet", 50)), block_rows=25)
+    job = Job(corpus, str(tmp_path / "out"), batch_size=10)
+    good, bad = run(job, blocks_of(job), Refusing())
+    assert good["error"] == ""
+    assert (bad["kind"], bad["error"]) == ("EngineError", "1 of 10 texts failed: in.parquet:37: no answer")
 
 
 def test_uris_are_read_and_written_as_paths_are(tmp_path: Path, write_parquet: Callable[..., Path]) -> None:

@@ -201,7 +201,7 @@ def test_without_ray_the_install_line_is_named(
         (["-i", "in"], "--output"),
         (["-i", "in", "-o", "in/out"], "is in the input"),
         (["-i", "in", "-o", "out", "-f", "csv"], "expected jsonl"),
-        (["-i", "in", "-o", "out", "--input-format", "csv"], "Parquet, JSONL or text"),
+        (["-i", "in", "-o", "out", "--input-format", "csv"], "Parquet, JSONL, JSON or text"),
         (["-i", "in", "-o", "out", "--whole-file"], "a row per text"),
     ],
 )

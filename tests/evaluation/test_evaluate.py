@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from retrieveall.errors import InputError, LanguageError
+from known_names import KnownNames
+from retrieveall.errors import EngineError, InputError, LanguageError
 from retrieveall.evaluation import Counts, EvaluationReport, evaluate, training_texts
 from retrieveall.evaluation.evaluator import BATCH
 from retrieveall.types import AnswerFaults, Knowledge, Prediction, Route, Sentence
@@ -139,6 +140,18 @@ def test_a_stream_is_read_no_further_than_the_limit(make_model: Callable[..., An
     evaluate(make_model({}, {}), {"en": stream}, limit=4, progress=lambda *call: calls.append(call))
     assert calls == [("en", 4, None)]
     assert next(stream).text == "text 4"
+
+
+def test_a_sentence_that_the_engine_fails_on_is_named_by_its_id() -> None:
+    sentences = [
+        Sentence(f"text {number}", (), "de", "" if number % 2 else f"de-{number}") for number in range(BATCH + 5)
+    ]
+    model = KnownNames({"Ada": ("PER", 0.9)})
+    for bad, name in ((BATCH + 2, f"de-{BATCH + 2}"), (BATCH + 3, BATCH + 3), (4, "de-4")):
+        model.failing = {f"text {bad}"}
+        with pytest.raises(EngineError, match=rf"failed: sentence {name}: no answer$") as caught:
+            evaluate(model, {"de": sentences})  # type: ignore[arg-type]
+        assert dict(caught.value.failures) == {bad: "no answer"}
 
 
 def test_batches_do_not_change_the_figures(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from known_names import KnownNames
+from retrieveall.errors import EngineError
 
 spacy = pytest.importorskip("spacy", reason="spaCy is not installed; docs/from_spacy.md says how to test with it")
 
@@ -44,6 +45,13 @@ def test_pipe_predicts_in_batches(make: Any, names: KnownNames) -> None:
     assert [doc.text for doc in docs] == texts
     assert all(len(doc.ents) == 1 for doc in docs)
     assert names.batches == [4, 4, 2]
+
+
+def test_pipe_counts_texts_from_the_beginning(make: Any, names: KnownNames) -> None:
+    names.failing = {"London 6"}
+    with pytest.raises(EngineError, match="1 of 4 texts from text 4 on failed: text 6: no answer") as caught:
+        list(make().pipe((f"London {number}" for number in range(10)), batch_size=4))
+    assert caught.value.failures == {6: "no answer"}
 
 
 def test_options(make: Any) -> None:

@@ -58,7 +58,7 @@ class FakeModel:
         keep_prompts: bool = False,
     ) -> list[Prediction]:
         self.entered.set()
-        assert self.go.wait(30)
+        assert self.go.wait(120)
         time.sleep(self.seconds)
         if "poison" in texts:
             raise InputError("a text that the model refuses")

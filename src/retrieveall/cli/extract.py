@@ -157,8 +157,8 @@ def extract(
         Runner,
         typer.Option(
             "--engine",
-            help="local, or ray for corpora larger than a machine: Parquet, JSONL and text from local disk or object "
-            "storage, by several workers, to a folder of JSONL files.",
+            help="local, or ray for corpora larger than a machine: Parquet, JSONL, JSON and text from local disk or "
+            "object storage, by several workers, to a folder of JSONL files.",
         ),
     ] = Runner.local,
     workers: Annotated[
@@ -222,8 +222,7 @@ def extract(
             *(texts or [], input, output, model, format, input_format, text_column, whole_file, language, wanted),
             *(threshold, batch_size, threads, device, explain, verify, server),
         )
-        done, languages = extract_on_ray(given, on_ray)
-        _note_unknown(done.unknown, done.texts, languages)
+        extract_on_ray(given, on_ray)
         return
     if (name := on_ray.given()) is not None:
         raise typer.BadParameter("this option needs --engine ray", param_hint=name)
@@ -254,7 +253,7 @@ def extract(
     # Opened before the model is loaded, so that an unwritable file fails at once.
     with _open_target(target, options if resume else None) as (stream, partial):
         from retrieveall import RetrieveAll
-        from retrieveall.cli.extraction import Extraction
+        from retrieveall.cli.extraction import Extraction, unknown_notes
 
         opened = RetrieveAll.from_pretrained(
             model, verify=verify, server=server, device=device, allow_no_adapters=allow_no_adapters
@@ -264,9 +263,8 @@ def extract(
         shown = source.size is not None and not (target is None and is_terminal(sys.stdout))
         with bar("extracting", source.size, unit="texts", shown=shown) as advance:
             run.over(source.documents, batch_size, advance)
-    for line in renderer.notes():
+    for line in (*renderer.notes(), *unknown_notes(run.done.unknown, run.done.texts, opened.languages)):
         note(line)
-    _note_unknown(run.done.unknown, run.done.texts, opened.languages)
     if target is not None or source.files:
         note(run.summary("" if target is None else str(target)))
 
@@ -301,15 +299,6 @@ def _state_of(model: str) -> str | None:
 
 def _is_same(target: Path, file: Path) -> bool:
     return target.exists() and file.exists() and target.samefile(file)
-
-
-def _note_unknown(unknown: int, texts: int, languages: Sequence[str]) -> None:
-    if unknown:
-        verb = "is" if unknown == 1 else "are"
-        note(
-            f"note: {unknown:,} of {texts:,} texts {verb} in a language that the model has no adapter for; the "
-            f"backbone ran alone on them. The model has: {', '.join(languages)}; add one with: retrieveall add-language"
-        )
 
 
 def _open_source(

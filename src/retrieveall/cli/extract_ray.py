@@ -16,7 +16,7 @@ from retrieveall.cli.progress import bar, is_terminal
 from retrieveall.cli.render import Format
 
 if TYPE_CHECKING:
-    from retrieveall.distributed import Corpus, Done, Job
+    from retrieveall.distributed import Corpus, Job
 
 __all__ = ["Extract", "RayOptions", "extract_on_ray"]
 
@@ -66,14 +66,15 @@ class Extract:
     server: str | None
 
 
-def extract_on_ray(options: Extract, ray: RayOptions) -> tuple[Done, tuple[str, ...]]:
-    """Predict a corpus; the counts, and the languages of the model.
+def extract_on_ray(options: Extract, ray: RayOptions) -> None:
+    """Predict a corpus, and end with the notes that the local engine ends with.
 
     Raises:
         typer.BadParameter: options that do not go together.
         RetrieveAllError: as ``run_job``.
     """
-    from retrieveall.cli.extraction import summary
+    from retrieveall.cli.extraction import summary, unknown_notes
+    from retrieveall.data.plain_values import PlainValues
     from retrieveall.distributed import open_output, run_job
     from retrieveall.distributed.worker import fingerprint
     from retrieveall.model_folder import ModelFolder
@@ -94,8 +95,11 @@ def extract_on_ray(options: Extract, ray: RayOptions) -> tuple[Done, tuple[str, 
         note(f"note: finished results are kept in {output.place.root}; repeat the command to go on")
         raise
     seconds = time.monotonic() - started
+    values = PlainValues()
+    values.restore(done.counts())
+    for line in (*values.notes(), *unknown_notes(done.unknown, done.texts, folder.languages())):
+        note(line)
     note(summary(done.texts, done.entities, done.before, seconds, output.place.root))
-    return done, folder.languages()
 
 
 def _check(options: Extract) -> tuple[str, str]:
@@ -112,9 +116,9 @@ def _check(options: Extract) -> tuple[str, str]:
         raise typer.BadParameter("expected --output FOLDER|URI with --engine ray", param_hint="--output")
     if options.format not in (None, Format.jsonl):
         raise typer.BadParameter("expected jsonl with --engine ray", param_hint="--format")
-    if options.input_format in (InputFormat.csv, InputFormat.tsv, InputFormat.json) or options.whole_file:
+    if options.input_format in (InputFormat.csv, InputFormat.tsv) or options.whole_file:
         raise typer.BadParameter(
-            "expected Parquet, JSONL or text with a row per text for --engine ray; convert the files",
+            "expected Parquet, JSONL, JSON or text with a row per text for --engine ray; convert the files",
             param_hint="--whole-file" if options.whole_file else "--input-format",
         )
     source, target = absolute(str(options.input)), absolute(str(options.output))
@@ -129,7 +133,7 @@ def _find(options: Extract, source: str, block_rows: int | None) -> Corpus:
     format = None if options.input_format is InputFormat.auto else options.input_format.value
     corpus, empty = find_corpus(
         source,
-        format=format,  # type: ignore[arg-type]  # checked: one of the three
+        format=format,  # type: ignore[arg-type]  # checked: one of the four
         column=options.text_column,
         **({} if block_rows is None else {"block_rows": block_rows}),
     )

@@ -13,13 +13,13 @@ from retrieveall.cli.progress import Advance
 from retrieveall.cli.render import Renderer
 from retrieveall.cli.resume import Partial
 from retrieveall.data.documents import Document, batches
-from retrieveall.errors import InputError
+from retrieveall.errors import EngineError, InputError
 from retrieveall.types import Prediction
 
 if TYPE_CHECKING:
     from retrieveall import RetrieveAll
 
-__all__ = ["Done", "Extraction", "Source", "summary"]
+__all__ = ["Done", "Extraction", "Source", "summary", "unknown_notes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,11 @@ class Extraction:
             moved += step
             advance(step, 0)
 
-        predictions = self._model.predict([each.text for each in batch], progress=progress, **self._options)
+        try:
+            predictions = self._model.predict([each.text for each in batch], progress=progress, **self._options)
+        except EngineError as error:
+            before = self.done.texts
+            raise error.in_input([_place(each, before + i) for i, each in enumerate(batch, 1)], before) from None
         advance(size - moved, len(batch))
         return predictions
 
@@ -117,6 +121,12 @@ class Extraction:
         return summary(self.done.texts, self.done.entities, self._before, self._seconds, target)
 
 
+def _place(document: Document, number: int) -> str:
+    """Where a text is, for messages: its number in the input from 1; in a folder, its file and line, too."""
+    source = document.fields.get("source")
+    return f"text {number:,}" + (f" ({source})" if isinstance(source, str) else "")
+
+
 def summary(texts: int, entities: int, before: int, seconds: float, target: str) -> str:
     """``1,000 texts, 1,503 entities, 210 texts a second, written to out.csv``.
 
@@ -130,3 +140,14 @@ def summary(texts: int, entities: int, before: int, seconds: float, target: str)
         f"{texts:,} text{'s' * (texts != 1)}{resumed}, {entities:,} entit{'y' if entities == 1 else 'ies'}, "
         f"{speed}{where}"
     )
+
+
+def unknown_notes(unknown: int, texts: int, languages: Sequence[str]) -> list[str]:
+    """A line if some texts are in a language without an adapter."""
+    if not unknown:
+        return []
+    verb = "is" if unknown == 1 else "are"
+    return [
+        f"note: {unknown:,} of {texts:,} texts {verb} in a language that the model has no adapter for; the "
+        f"backbone ran alone on them. The model has: {', '.join(languages)}; add one with: retrieveall add-language"
+    ]

@@ -16,6 +16,7 @@ from pathlib import Path
 from retrieveall.cli.options import InputFormat
 from retrieveall.data.documents import Document, check_length, read_json_texts, read_text_lines
 from retrieveall.data.files import Line, is_cut_character, iter_lines, plain_name
+from retrieveall.data.formats import Source
 from retrieveall.data.tables import read_json_column, read_json_file, read_parquet, read_separated
 from retrieveall.errors import DataError, InputError
 
@@ -134,7 +135,7 @@ class Reader:
             return
         _refuse_binary(file)
         if format is InputFormat.json:
-            yield from self._checked(read_json_file(file, self._column), folder=self._folder)
+            yield from self._checked(read_json_file(Source(file), self._column), folder=self._folder)
             return
         if not self._whole or format not in (InputFormat.text, InputFormat.auto):
             yield from self._documents(iter_lines(file), format, folder=self._folder)

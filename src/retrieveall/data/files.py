@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypeAlias, cast
+from typing import IO, Any, Self, TypeAlias, cast
 
 from retrieveall.errors import DataError
 
@@ -115,9 +115,17 @@ class ByteSource:
         self.path = path
         self.name = str(path)
         self._members = members
+        self._given: IO[bytes] | None = None
         self._closing = contextlib.ExitStack()
         self._stream: IO[bytes] | None = None
         self._head = b""
+
+    @classmethod
+    def opened(cls, stream: IO[bytes], name: str) -> Self:
+        """The bytes of a stream, which is left open, as they are; ``name`` is for messages."""
+        source = cls(Path(name))
+        source.name, source._given = name, stream
+        return source
 
     @property
     def head(self) -> bytes:
@@ -127,9 +135,9 @@ class ByteSource:
             DataError: missing or damaged file, a directory, UTF-16; an archive without the member.
         """
         if self._stream is None:
-            if self.path.is_dir():
+            if self._given is None and self.path.is_dir():
                 raise DataError(f"{self.path}: expected a file, got a directory; give one of its files")
-            with _explained(self.path):
+            with _explained(self._place):
                 self._stream = self._closing.enter_context(self._open())
             self.grow()
             if self._head.startswith(_UTF16):
@@ -141,7 +149,7 @@ class ByteSource:
         before = len(self._head)
         if self._stream is None or before >= MAX_LINE:
             return False
-        with _explained(self.path):
+        with _explained(self._place):
             while len(self._head) < max(HEAD, 2 * before) and (data := self._stream.read(HEAD)):
                 self._head += data
         return len(self._head) > before
@@ -191,12 +199,19 @@ class ByteSource:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[IO[bytes]]:
-        with self._closing, _explained(self.path):
+        with self._closing, _explained(self._place):
             head = self.head
             assert self._stream is not None
             yield io.BufferedReader(_Rejoined(head, self._stream), CHUNK)
 
+    @property
+    def _place(self) -> Path | str:
+        """What cannot be opened or read, for messages."""
+        return self.path if self._given is None else self.name
+
     def _open(self) -> contextlib.AbstractContextManager[IO[bytes]]:
+        if self._given is not None:
+            return contextlib.nullcontext(self._given)
         if self._members:
             return self._open_member()
         suffix = self.path.suffix.lower()
@@ -240,7 +255,7 @@ class _Rejoined(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path | str) -> Iterator[None]:
     """Turn the errors of opening and reading into one line."""
     try:
         yield

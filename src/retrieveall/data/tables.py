@@ -102,14 +102,13 @@ def read_json_column(lines: Iterable[Line], column: str) -> Iterator[tuple[Line,
         yield line, _of_record(record, column, line.where, len(line.text.encode()) + 1)
 
 
-def read_json_file(file: Path, column: str | None) -> Iterator[tuple[Line, Document]]:
-    """The objects of a JSON file, in an array, on lines, or a single one; arrays stream.
+def read_json_file(source: Source, column: str | None) -> Iterator[tuple[Line, Document]]:
+    """The objects of a JSON file, in an array, on lines, or a single one; arrays stream. They are numbered from 1.
 
     Raises:
         DataError: not JSON, an element that is no object, or no text under the key; names file and line.
     """
     key = column or _DEFAULT
-    source = Source(file)
     empty = True
     for number, where, record in records(source):
         empty = False
@@ -117,7 +116,7 @@ def read_json_file(file: Path, column: str | None) -> Iterator[tuple[Line, Docum
         yield Line("", number, source.name), _of_record(record, key, where, size)
     if empty:
         raise DataError(
-            f"{file}: expected JSON objects with the key {key!r}, as an array or one per line, got none; give "
+            f"{source.name}: expected JSON objects with the key {key!r}, as an array or one per line, got none; give "
             "--input-format text if the file is plain text"
         )
 

@@ -1,6 +1,6 @@
 """The files of a corpus, and their rows in blocks. A row is known by its file and its number there, from 1.
 
-Parquet, JSONL and text; a block is read on its own, so that any worker can predict any block.
+Parquet, JSONL, JSON and text; a block is read on its own, so that any worker can predict any block.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ from typing import Any, Literal
 
 from retrieveall.data.documents import Document, check_length, read_json_texts, read_text_lines
 from retrieveall.data.files import Line, lines_from
-from retrieveall.data.tables import parquet_size, read_json_column, read_parquet_rows
+from retrieveall.data.formats import Source
+from retrieveall.data.tables import parquet_size, read_json_column, read_json_file, read_parquet_rows
 from retrieveall.distributed.place import Place, absolute
 from retrieveall.errors import DataError
 
 __all__ = ["Block", "Corpus", "CorpusFile", "FileFormat", "find_corpus"]
 
-FileFormat = Literal["parquet", "jsonl", "text"]
+FileFormat = Literal["parquet", "jsonl", "json", "text"]
 
-_FORMATS: dict[str, FileFormat] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text"}
+_FORMATS: dict[str, FileFormat] = {
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".txt": "text",
+}
 _COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 _CHUNK = 2**22  # bytes read at a time: of object storage, each is a request
 _MAX_BLOCK = 64 * 2**20
@@ -41,6 +48,11 @@ class CorpusFile:
     @property
     def compressed(self) -> bool:
         return PurePosixPath(self.name).suffix.lower() in _COMPRESSED
+
+    @property
+    def whole(self) -> bool:
+        """Whether it cannot be entered in the middle: compressed, or an array that begins far before."""
+        return self.compressed or self.format == "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +125,7 @@ class Corpus:
         file = self.files[index]
         if file.format == "parquet":
             yield from self._cut_rows(index, file)
-        elif file.compressed:  # cannot be entered in the middle
+        elif file.whole:
             yield Block(index, 0, stop=file.size)
         else:
             yield from self._cut_lines(index, file)
@@ -164,9 +176,11 @@ class Corpus:
         with opened(self._path(file)) as stream:
             if block.start:
                 stream.seek(block.start)
-            length = None if file.compressed else block.stop - block.start
-            lines = lines_from(io.BufferedReader(_Window(stream, length), _CHUNK), name, block.first)
-            yield from self._records(lines, file)
+            window = io.BufferedReader(_Window(stream, None if file.whole else block.stop - block.start), _CHUNK)
+            if file.format == "json":
+                yield from read_json_file(Source.opened(window, name), self.column)
+            else:
+                yield from self._records(lines_from(window, name, block.first), file)
 
     def _records(self, lines: Iterator[Line], file: CorpusFile) -> Iterator[tuple[Line, Document]]:
         if file.format == "text":
@@ -208,8 +222,8 @@ def find_corpus(
 ) -> tuple[Corpus, list[str]]:
     """The corpus at a path or URI, and its files without content, which are left out.
 
-    Of a folder, all Parquet, JSONL and text files in it and below are read, by name; names that begin with a dot or
-    an underscore are passed over.
+    Of a folder, all Parquet, JSONL and text files in it and below are read, by name; with ``column`` JSON files, too,
+    which beside data are often something else. Names that begin with a dot or an underscore are passed over.
 
     Args:
         format: of all files; None: by their endings.
@@ -223,12 +237,13 @@ def find_corpus(
     single = len(found) == 1 and found[0].path == place.path
     named = sorted(((place.relative(info), info) for info in found), key=lambda each: each[0])
     read = [_corpus_file(name, info, format) for name, info in named if single or not _is_hidden(name)]
-    usable = [file for file in read if file is not None]
+    asked = single or format is not None or column is not None
+    usable = [file for file in read if file is not None and (asked or file.format != "json")]
     if not usable:
         got = f", got {PurePosixPath(found[0].path).name!r}" if single else ", found none"
         raise DataError(
-            f"{root}: expected Parquet, JSONL or text files ({', '.join(_FORMATS)}){got}; check the path, or convert "
-            "other tables to Parquet"
+            f"{root}: expected Parquet, JSONL, JSON or text files ({', '.join(_FORMATS)}){got}; check the path, or "
+            f"convert other tables to Parquet{'' if asked else '; JSON in a folder needs --text-column'}"
         )
     empty = [file.name for file in usable if not file.size]
     kept = tuple(file for file in usable if file.size)
@@ -256,5 +271,6 @@ def _check_column(root: str, files: tuple[CorpusFile, ...], column: str | None) 
     text = next((file for file in files if file.format == "text"), None)
     if column is not None and text is not None:
         raise DataError(
-            f"{root}: expected tables for --text-column (Parquet or JSONL), got plain text in {text.name}; leave it out"
+            f"{root}: expected tables for --text-column (Parquet, JSONL or JSON), got plain text in {text.name}; leave "
+            "it out"
         )

@@ -9,7 +9,11 @@ from typing import Any, Protocol
 from retrieveall.distributed.corpus import Corpus
 from retrieveall.types import Prediction
 
-__all__ = ["Done", "Job", "ModelOptions", "OpenModel", "Predictor"]
+__all__ = ["COUNTS", "Done", "Job", "ModelOptions", "OpenModel", "Predictor"]
+
+
+COUNTS = ("texts", "entities", "unknown", "numbers", "binary")
+"""What is counted of a block."""
 
 
 class Predictor(Protocol):
@@ -83,15 +87,22 @@ class Job:
 class Done:
     """Counts of texts, their entities, and the texts in a language without an adapter.
 
-    ``before``: texts that an earlier run had finished.
+    ``numbers`` and ``binary``: values of the input that JSON cannot hold, as in ``PlainValues``. ``before``: texts that
+    an earlier run had finished.
     """
 
     texts: int = 0
     entities: int = 0
     unknown: int = 0
+    numbers: int = 0
+    binary: int = 0
     before: int = 0
 
     def add(self, counts: Mapping[str, int]) -> None:
-        self.texts += counts["texts"]
-        self.entities += counts["entities"]
-        self.unknown += counts["unknown"]
+        """Add the counts of a block; one that an earlier version finished has fewer."""
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + int(counts.get(name, 0)))
+
+    def counts(self) -> dict[str, int]:
+        """What ``add`` adds, for the record of a block."""
+        return {name: getattr(self, name) for name in COUNTS}

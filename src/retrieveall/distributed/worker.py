@@ -11,11 +11,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 from retrieveall.data.documents import Document, batches
 from retrieveall.data.jsonl import json_line
+from retrieveall.data.plain_values import PlainValues
 from retrieveall.distributed.corpus import Block
 from retrieveall.distributed.job import Done, Job, ModelOptions, OpenModel, Predictor
 from retrieveall.distributed.output import Output
 from retrieveall.distributed.place import Place
-from retrieveall.errors import ModelFolderError, RetrieveAllError
+from retrieveall.errors import EngineError, ModelFolderError, RetrieveAllError
 from retrieveall.threads import use_threads
 from retrieveall.types import Prediction
 
@@ -69,7 +70,7 @@ class Extractor:
     def _record(self, block: Block) -> dict[str, Any]:
         found: dict[str, Any] = {"file": block.file, "number": block.number, "last": block.last}
         found |= {"bytes": block.stop - block.start, "before": False, "error": "", "kind": ""}
-        found |= {"texts": 0, "entities": 0, "unknown": 0}
+        found |= Done().counts()
         try:
             if block.fault:
                 return found | {"error": block.fault, "kind": "DataError"}
@@ -86,9 +87,8 @@ class Extractor:
         done = Done()
         with self._output.writing(block) as stream:
             self._write(stream, block, self._model, done)
-        counts = {"texts": done.texts, "entities": done.entities, "unknown": done.unknown}
-        self._output.finish(block, counts)
-        return counts
+        self._output.finish(block, done.counts())
+        return done.counts()
 
     def _write(self, stream: IO[bytes], block: Block, model: Predictor, done: Done) -> None:
         job = self._job
@@ -97,13 +97,18 @@ class Extractor:
             Document(document.text, {**document.fields, ROW: f"{file.name}:{number}"}, document.size)
             for number, document in job.corpus.read(block)
         )
+        values = PlainValues()
         for batch in batches(numbered, job.batch_size):
             texts = [document.text for document in batch]
-            predictions = model.predict(texts, language=job.language, labels=job.labels, threshold=job.threshold)
+            try:
+                predictions = model.predict(texts, language=job.language, labels=job.labels, threshold=job.threshold)
+            except EngineError as error:
+                raise error.in_input([str(document.fields[ROW]) for document in batch]) from None
             for document, prediction in zip(batch, predictions, strict=True):
                 record = {**document.fields, **prediction.to_dict(knowledge=job.knowledge)}
-                stream.write(json_line(record).encode())
+                stream.write(json_line(record, values).encode())
             done.add(_counts(predictions))
+        done.add(values.state())
 
 
 def _counts(predictions: Sequence[Prediction]) -> dict[str, int]:

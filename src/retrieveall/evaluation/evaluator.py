@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 from retrieveall.data import check_labels, is_unspaced, normalise
 from retrieveall.decoders.calibration import expected_calibration_error
-from retrieveall.errors import InputError
+from retrieveall.errors import EngineError, InputError
 from retrieveall.evaluation.provenance import Provenance
 from retrieveall.evaluation.report import EvaluationReport, LanguageChoice, LanguageReport
 from retrieveall.evaluation.spans import SpanScores, score_spans, spans_of, widen
@@ -115,7 +115,11 @@ def _evaluate_language(
             # A corpus with other label names would score 0 and look like a bad model.
             check_labels(batch, known, name, "relabel it or leave it out")
         started = time.perf_counter()
-        predictions = model.predict([sentence.text for sentence in batch], language=name if gold_language else None)
+        try:
+            predictions = model.predict([each.text for each in batch], language=name if gold_language else None)
+        except EngineError as error:
+            numbered = enumerate(batch, tally.sentences)
+            raise error.in_input([f"sentence {each.id or i}" for i, each in numbered], tally.sentences) from None
         tally.seconds += time.perf_counter() - started
         tally.add(batch, predictions)
         if progress is not None:

@@ -14,6 +14,7 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.util import minibatch
 
+from retrieveall.errors import EngineError
 from retrieveall.integrations.opening import check_options, opened
 
 if TYPE_CHECKING:
@@ -62,15 +63,20 @@ class EntityComponent:
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = _BATCH) -> Iterator[Doc]:
         """Set the entities of a stream of documents, in batches; called by ``nlp.pipe``."""
-        for docs in minibatch(stream, size=batch_size):
-            yield from self._batch(list(docs))
+        done = 0
+        for docs in map(list, minibatch(stream, size=batch_size)):
+            yield from self._batch(docs, done)
+            done += len(docs)
 
     def score(self, examples: Iterable[Example], **options: Any) -> dict[str, Any]:
         """Precision, recall and F1 of the entities, as spaCy's own ``ner``; called by ``nlp.evaluate``."""
         return dict(self._scorer(examples, **options))
 
-    def _batch(self, docs: Sequence[Doc]) -> Iterator[Doc]:
-        predictions = self.model.predict([doc.text for doc in docs], **self._options)
+    def _batch(self, docs: Sequence[Doc], before: int = 0) -> Iterator[Doc]:
+        try:
+            predictions = self.model.predict([doc.text for doc in docs], **self._options)
+        except EngineError as error:
+            raise error.in_input([f"text {before + i}" for i in range(len(docs))], before) from None
         for doc, prediction in zip(docs, predictions, strict=True):
             _annotate(doc, prediction)
             yield doc

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol, Self
 
 from retrieveall.data.files import ByteSource, Report, Text, fail, plain_name
 from retrieveall.data.schemes import Scheme
@@ -28,6 +28,13 @@ class Source:
         self.folder = path.is_dir()
         self.split = split
         self.bytes = ByteSource(path, members)
+
+    @classmethod
+    def opened(cls, stream: IO[bytes], name: str) -> Self:
+        """A stream that is open already; ``name`` is for messages."""
+        source = cls(Path(name))
+        source.folder, source.bytes = False, ByteSource.opened(stream, name)
+        return source
 
     @property
     def name(self) -> str:
