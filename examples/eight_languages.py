@@ -20,7 +20,7 @@ TEXTS = [
     "Guten Morgen! Siemens verlegt 200 Stellen von Erlangen nach Leipzig, sagte Betriebsrätin Sabine Krüger.",
     "李白出生于碎叶城，后来在长安见到了唐玄宗。",
     "徳川家康は江戸に幕府を開いた。",
-    "세종대왕은 서울에서 태어났다.",
+    "세종대왕은 한양에서 훈민정음을 만들었다.",
 ]
 STYLES = {"PER": "black on bright_cyan", "ORG": "black on bright_yellow", "LOC": "black on bright_green"}
 NEXT = """Next:
