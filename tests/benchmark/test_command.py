@@ -195,13 +195,16 @@ def test_what_needs_no_gpu_can_be_done_before(corpus_folder: Path, causal_folder
     options += ["--set", "keep_models=true"]
     status, output = _run(CONFIGS / "smoke.yaml", *options, "--prepare")
     assert status == 0, output
-    # One of the two methods that share a training, LS-unLLaMA, and two that train or prompt each language by itself.
-    assert "6 trainings prepared" in output
+    assert (
+        "1 training prepared, 0 failed" in output
+    )  # of the two that share it; the other methods have nothing to prepare
     made = {path: path.stat().st_mtime_ns for path in out.glob("models/*/run/examples/*") if path.is_file()}
     assert made
     assert not list(out.glob("cells/*/result.json"))
     assert not list(out.glob("models/*/trained.json"))
     kept = {path.relative_to(out): path.read_bytes() for path in out.glob("models/*/model/knowledge/**/*.json")}
+    status, output = _run(CONFIGS / "smoke.yaml", *options, "--prepare")
+    assert "prepared before: RetrieveAll" in output
     status, output = _run(CONFIGS / "smoke.yaml", *options, "--jobs", 0)
     assert status == 0, output
     assert {name: (out / name).read_bytes() for name in kept} == kept
@@ -209,6 +212,32 @@ def test_what_needs_no_gpu_can_be_done_before(corpus_folder: Path, causal_folder
     status, output = _run(CONFIGS / "smoke.yaml", *options, "--prepare")
     assert status == 0, output
     assert "0 trainings prepared" in output
+
+
+def test_a_run_removes_the_models_of_its_own_cells_only(
+    corpus_folder: Path, causal_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = ["--set", f"data.path={corpus_folder}", "--set", f"backbone={causal_folder}", "--out", str(out)]
+    assert _run(CONFIGS / "smoke.yaml", *options, "--prepare", "--set", "data.train=10")[0] == 0
+    (prepared,) = (out / "models").iterdir()
+    assert _run(CONFIGS / "smoke.yaml", *options, "--jobs", 0)[0] == 0
+    assert list((out / "models").iterdir()) == [prepared]
+
+
+def test_a_method_that_cannot_be_prepared_costs_no_other_one(
+    corpus_folder: Path, causal_folder: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "two.yaml"
+    text = (CONFIGS / "smoke.yaml").read_text(encoding="utf-8")
+    first, rest = text.split("  - {name: told the language", 1)
+    wrong = "  - {name: wrong, kind: retrieveall, backbone: nowhere/at/all, model: *model}\n"
+    config.write_text(first + wrong + "  - {name: told the language" + rest, encoding="utf-8")
+    options = ["--set", f"data.path={corpus_folder}", "--set", f"backbone={causal_folder}"]
+    status, output = _run(config, *options, "--out", tmp_path / "out", "--prepare")
+    assert status == 1
+    assert "1 training prepared, 1 failed" in output
+    assert "failed: wrong" in output
 
 
 def test_results_are_not_prepared(smoke: tuple[Path, list[str]]) -> None:

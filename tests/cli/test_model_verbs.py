@@ -340,6 +340,16 @@ def test_evaluate_one_file_with_the_gold_language(run: Run, scored: Path, tmp_pa
     assert (raw["choice"], raw["languages"]["de"]["sentences"]) == ("gold", 1)
 
 
+def test_evaluating_on_texts_without_an_entity_is_warned_of(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "plain.jsonl"
+    file.write_text('{"text": "Ada in London"}\n{"text": "Bo"}\n', encoding="utf-8")
+    result = run("evaluate", file, "--language", "en")
+    assert result.exit_code == 0, result.output
+    assert "warning: en: no entity in 2 sentences" in result.stderr
+    file.write_text('{"text": "Ada", "entities": [{"start": 0, "end": 3, "label": "PER"}]}\n', encoding="utf-8")
+    assert "warning" not in run("evaluate", file, "--language", "en").stderr
+
+
 def test_evaluate_without_the_grammar(run: Run, scored: Path, fake: FakeModel) -> None:
     for options, constrained in (((), None), (("--unconstrained",), False)):
         assert run("evaluate", scored, *options).exit_code == 0

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,16 @@ from retrieveall.benchmark.corpora import labels_of, read_corpora
 from retrieveall.benchmark.methods import check_installed
 from retrieveall.benchmark.saved import read_saved
 from retrieveall.benchmark.settings import BenchmarkConfig
-from retrieveall.benchmark.worker import FAILED, RESULT, is_trained, model_folder, prepare_cell, run_cell, save_cell
+from retrieveall.benchmark.worker import (
+    FAILED,
+    RESULT,
+    is_prepared,
+    is_trained,
+    model_folder,
+    prepare_cell,
+    run_cell,
+    save_cell,
+)
 from retrieveall.config import LabelConfig, dump_yaml
 from retrieveall.errors import RetrieveAllError
 from retrieveall.evaluation.speed import THREAD_VARIABLES
@@ -39,21 +48,24 @@ Say = Callable[[str], None]
 
 @dataclass
 class Outcome:
-    """Numbers of cells that were there already and that were run, and the reasons of those that failed by title."""
+    """Numbers of cells that were there already and that were run, and the reasons of those that failed by title.
+
+    ``run`` counts those that failed, too.
+    """
 
     kept: int = 0
     run: int = 0
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def prepare_benchmark(config: BenchmarkConfig, out: Path, *, say: Say = lambda line: None) -> int:
+def prepare_benchmark(config: BenchmarkConfig, out: Path, *, say: Say = lambda line: None) -> Outcome:
     """Do what comes before training: index what may be retrieved, and make the training examples.
 
     That takes no GPU. ``run_benchmark`` goes on from what is under ``out``, also on another machine with the same
     versions of Python and tokenizers.
 
     Returns:
-        The number of trainings that are prepared.
+        Trainings that were prepared, and those that could not be; methods with nothing to prepare are left out.
 
     Raises:
         DataError, ConfigError, InputError, FolderLockedError: as ``run_benchmark``.
@@ -140,7 +152,10 @@ class _Run:
         finally:
             self._stop()
         if not outcome.failures and not self._config.keep_models:
-            shutil.rmtree(self._out / MODELS, ignore_errors=True)
+            for cell in cells:  # no others: what another configuration has prepared or trained is kept
+                shutil.rmtree(self._model_folder(cell), ignore_errors=True)
+            with suppress(OSError):
+                (self._out / MODELS).rmdir()
         return outcome
 
     def _run_here(self, waiting: list[Cell], outcome: Outcome) -> None:
@@ -160,17 +175,28 @@ class _Run:
             reason = outcome.failures.get(cell.title)
             self._say(f"done: {cell.title}{self._left(waiting)}" if reason is None else _failed(cell, reason))
 
-    def prepare(self, cells: Sequence[Cell]) -> int:
-        """Prepare the cells that are not finished, each training once; returns the number of trainings."""
+    def prepare(self, cells: Sequence[Cell]) -> Outcome:
+        """Prepare the cells that are not finished, each training once; one that fails costs no other one."""
+        outcome = Outcome()
         waiting: dict[str, Cell] = {}
         for cell in cells:
-            if not (self._folder(cell) / RESULT).is_file():
+            if cell.method.is_prepared and not (self._folder(cell) / RESULT).is_file():
                 waiting.setdefault(cell.training_key, cell)
         for number, cell in enumerate(waiting.values(), start=1):
+            where = f"[{number} of {len(waiting)}]"
+            if is_prepared(self._model_folder(cell)):
+                outcome.kept += 1
+                self._say(f"{where} prepared before: {cell.title}")
+                continue
+            self._say(f"{where} {cell.title}")
+            outcome.run += 1
             save_cell(cell, self._labels, self._folder(cell), (self._out / MODELS).resolve())
-            prepare_cell(self._config, self._folder(cell))
-            self._say(f"[{number} of {len(waiting)}] prepared: {cell.title}")
-        return len(waiting)
+            try:
+                prepare_cell(self._config, self._folder(cell), _Slowly(self._say))
+            except RetrieveAllError as error:
+                outcome.failures[cell.title] = " ".join(str(error).split())
+                self._say(_failed(cell, outcome.failures[cell.title]))
+        return outcome
 
     def _folder(self, cell: Cell) -> Path:
         return self._out / CELLS / cell.folder
@@ -198,7 +224,8 @@ class _Run:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(slot)
             )
-        self._say(f"[{self._done + len(self._live) + 1} of {self._total}] {cell.title}")
+        prepared = ", prepared" if is_prepared(self._model_folder(cell)) else ""
+        self._say(f"[{self._done + len(self._live) + 1} of {self._total}] {cell.title}{prepared}")
         return _Live(cell, process, time.monotonic(), slot)
 
     def _environment(self, slot: int) -> Mapping[str, str]:
@@ -266,6 +293,19 @@ class _Run:
                 live.process.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 live.process.kill()
+
+
+class _Slowly:
+    """Says what goes on, at most every so many seconds."""
+
+    def __init__(self, say: Say, seconds: float = 15.0) -> None:
+        self._say, self._seconds = say, seconds
+        self._last = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if time.monotonic() - self._last >= self._seconds:
+            self._last = time.monotonic()
+            self._say(f"{what}: {done:,} of {total:,}")
 
 
 def _failed(cell: Cell, reason: str) -> str:

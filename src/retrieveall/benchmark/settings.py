@@ -113,6 +113,11 @@ class _Method(_Strict):
     def needs_backbone(self) -> bool:
         return True
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether something comes before its training that takes long and needs no GPU."""
+        return False
+
     def training_identity(self) -> dict[str, Any]:
         """The settings that the trained model depends on; methods that agree in them share one training."""
         return self.model_dump(mode="json", exclude={"name", "seeds", "languages"})
@@ -158,6 +163,10 @@ class RetrieveAllMethod(TrainedMethod):
 
     @property
     def joint(self) -> bool:
+        return True
+
+    @property
+    def is_prepared(self) -> bool:
         return True
 
     def training_identity(self) -> dict[str, Any]:

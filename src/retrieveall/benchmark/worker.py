@@ -30,11 +30,13 @@ from retrieveall.errors import RetrieveAllError
 from retrieveall.evaluation import Provenance, peak_memory, widen
 from retrieveall.evaluation.evaluator import _TOKEN as TOKEN
 from retrieveall.storage import write_atomic
+from retrieveall.training.data import Progress
 
 __all__ = [
     "PACKED",
     "RESULT",
     "dump_rows",
+    "is_prepared",
     "is_trained",
     "load_cell",
     "load_rows",
@@ -46,7 +48,7 @@ __all__ = [
 
 CELL, RESULT, PREDICTIONS, FAILED = "cell.json", "result.json", "predictions.jsonl", "failed.txt"
 PACKED = "predictions.jsonl.xz"  # in results that are published
-_TRAINED, _SECONDS = "trained.json", "seconds.json"
+_TRAINED, _SECONDS, _PREPARED = "trained.json", "seconds.json", "prepared.json"
 _BATCH = 256
 _ROW = tuple(field.name for field in fields(Row))
 
@@ -121,7 +123,7 @@ def run_cell(config: BenchmarkConfig, folder: Path, *, device: str | None = None
     return result
 
 
-def prepare_cell(config: BenchmarkConfig, folder: Path) -> None:
+def prepare_cell(config: BenchmarkConfig, folder: Path, progress: Progress | None = None) -> None:
     """Do what comes before the training of the cell in ``folder`` and needs no GPU, unless it is done.
 
     Raises:
@@ -130,12 +132,18 @@ def prepare_cell(config: BenchmarkConfig, folder: Path) -> None:
     job, _ = _open_job(config, folder, "cpu")
     if not is_trained(job.folder):
         with stopwatch(job.folder / _SECONDS):
-            make_runner(job).prepare()
+            make_runner(job).prepare(progress)
+            write_atomic(job.folder / _PREPARED, b"{}")
 
 
 def model_folder(models: Path, cell: Cell) -> Path:
     """Where the trained model of a cell is, under the folder of all."""
     return models / cell.training_key[:16]
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether what comes before the training of the model in ``folder`` was done beforehand."""
+    return (folder / _PREPARED).is_file()
 
 
 def is_trained(folder: Path) -> bool:

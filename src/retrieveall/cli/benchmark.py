@@ -88,7 +88,11 @@ def benchmark(
     folder = out or Path(config.name)
     _check_data(config)
     if prepare:
-        typer.echo(f"{prepare_benchmark(config, folder, say=note)} trainings prepared: {folder}")
+        made = prepare_benchmark(config, folder, say=note)
+        done = made.kept + made.run - len(made.failures)
+        typer.echo(f"{done} training{'s' * (done != 1)} prepared, {len(made.failures)} failed: {folder}")
+        if made.failures:
+            raise typer.Exit(FAILED)
         return
     outcome = run_benchmark(config, folder, jobs=jobs, say=note)
     typer.echo(f"{outcome.kept + outcome.run - len(outcome.failures)} cells finished, {len(outcome.failures)} failed")

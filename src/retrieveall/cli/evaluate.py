@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieveall.cli import completion
+from retrieveall.cli.guard import note
 from retrieveall.cli.options import AllowNoAdapters, Languages, Model, Server, Threads, Verify, split_list, use_threads
 from retrieveall.cli.progress import stages
 
@@ -103,6 +104,12 @@ def evaluate(
     for corpus in sentences.values():
         formats.add(corpus)
     formats.tell()
+    for name, scores in report.languages.items():
+        if scores.sentences and scores.entity_free == scores.sentences:
+            note(
+                f"warning: {name}: no entity in {scores.sentences:,} sentences, so F1 says nothing of the model; "
+                "check that the file is annotated"
+            )
     if output is not None:
         report.save(output)
     _print(report)

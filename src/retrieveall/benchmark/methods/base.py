@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from retrieveall.benchmark.corpora import Corpus
 from retrieveall.config import BackboneConfig, LabelConfig, TrainingConfig
 from retrieveall.errors import ConfigError
+from retrieveall.training.data import Progress
 from retrieveall.types import Entity, Sentence, Word
 
 __all__ = ["Found", "InProcess", "Job", "Runner", "folder_bytes", "repeated", "to_entities"]
@@ -56,7 +57,7 @@ class Found:
 class Runner(Protocol):
     """A method at work on one job."""
 
-    def prepare(self) -> None:
+    def prepare(self, progress: Progress | None = None) -> None:
         """Do what comes before training and needs no GPU; ``fit`` goes on from it."""
         ...
 
@@ -91,7 +92,7 @@ class InProcess:
 
     memory_mb = 0.0
 
-    def prepare(self) -> None:
+    def prepare(self, progress: Progress | None = None) -> None:
         """Nothing to prepare."""
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from retrieveall.benchmark.peers import PROGRAMS, clean_environment, python_of
 from retrieveall.benchmark.settings import PeerMethod
 from retrieveall.data import segment, to_word_spans
 from retrieveall.errors import ConfigError, RetrieveAllError
+from retrieveall.training.data import Progress
 from retrieveall.types import Entity, Word
 
 __all__ = ["PeerRunner"]
@@ -26,16 +27,18 @@ class PeerRunner:
         self._python = python_of(self._method.environment)
         if not self._python.exists():
             folder = self._method.environment
+            made = folder.parent / job.method.kind
+            name = "" if made == folder else f", and set its environment to {made}"
             raise ConfigError(
                 f"{job.method.name}: expected an environment at {folder}, found none; "
-                f"run: python -m retrieveall.benchmark.peers {folder.parent} --only {job.method.kind}"
+                f"run: python -m retrieveall.benchmark.peers {folder.parent} --only {job.method.kind}{name}"
             )
         self._model = job.folder / "model"
         self._process: subprocess.Popen[str] | None = None
         self.memory_mb = 0.0
         """Peak memory of the other process."""
 
-    def prepare(self) -> None:
+    def prepare(self, progress: Progress | None = None) -> None:
         """Nothing to prepare."""
 
     def fit(self) -> None:

@@ -19,6 +19,7 @@ from retrieveall.model_folder import ADAPTERS, KNOWLEDGE, SETTINGS, ModelFolder
 from retrieveall.pipeline import RetrieveAll
 from retrieveall.storage import recover
 from retrieveall.training import LanguageData
+from retrieveall.training.data import Progress
 from retrieveall.training.run import create_model, prepare, train
 from retrieveall.types import Knowledge, Neighbour, Sentence
 
@@ -37,12 +38,19 @@ class RetrieveAllRunner(InProcess):
         self._folder = job.folder / "model"
         self._model: RetrieveAll | None = None
 
-    def prepare(self) -> None:
+    def prepare(self, progress: Progress | None = None) -> None:
         data = self._data()
         folder = self._made(data)
         if not folder.languages():
             assert self._job.training is not None
-            prepare(self._folder, data, self._job.training, self._run_folder, knowledge=self._knowledge(folder))
+            prepare(
+                self._folder,
+                data,
+                self._job.training,
+                self._run_folder,
+                progress=progress,
+                knowledge=self._knowledge(folder),
+            )
 
     def fit(self) -> None:
         data = self._data()
