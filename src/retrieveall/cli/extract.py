@@ -211,9 +211,11 @@ def extract(
     Results are streamed in the order of the texts. Offsets count characters
     (Unicode code points), end exclusive.
 
-    JSONL, CSV and TSV keep the other fields of a table, such as an id; "text",
-    "entities", "route", "language" and "knowledge" are overwritten. CSV and TSV
-    have a row per entity, and one for a text without.
+    JSONL, CSV and TSV keep the other fields of a table, such as an id. In JSONL,
+    "text", "entities", "route", "language" and "knowledge" are overwritten. CSV
+    and TSV have a row per entity, and one for a text without; a column of the
+    input that is named as one of theirs, such as "label", is kept as
+    "input_label".
     """
     wanted = split_list(labels, "--labels")
     on_ray = RayOptions(workers, ray_address, worker_engine, gpus_per_worker, block_rows)
