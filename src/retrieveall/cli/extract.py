@@ -256,6 +256,7 @@ def extract(
     with _open_target(target, options if resume else None) as (stream, partial):
         from retrieveall import RetrieveAll
         from retrieveall.cli.extraction import Extraction, unknown_notes
+        from retrieveall.cli.inputs import unread_notes
 
         opened = RetrieveAll.from_pretrained(
             model, verify=verify, server=server, device=device, allow_no_adapters=allow_no_adapters
@@ -265,7 +266,10 @@ def extract(
         shown = source.size is not None and not (target is None and is_terminal(sys.stdout))
         with bar("extracting", source.size, unit="texts", shown=shown) as advance:
             run.over(source.documents, batch_size, advance)
-    for line in (*renderer.notes(), *unknown_notes(run.done.unknown, run.done.texts, opened.languages)):
+    # The result of an earlier run may lie in the folder; nobody expects it to be read.
+    unread = unread_notes([path for path in source.unread if target is None or not _is_same(target, path)], text_column)
+    unknown = unknown_notes(run.done.unknown, run.done.texts, opened.languages)
+    for line in (*renderer.notes(), *unread, *unknown):
         note(line)
     if target is not None or source.files:
         note(run.summary("" if target is None else str(target)))
@@ -333,7 +337,7 @@ def _open_source(
     documents = iter(reader)
     if reader.stdin:  # standard input may be slow; the model can load meanwhile
         return Source(documents)
-    return Source(_with_first(documents), reader.size, tuple(reader.files))
+    return Source(_with_first(documents), reader.size, tuple(reader.files), tuple(reader.unread))
 
 
 def _with_first(documents: Iterator[Document]) -> Iterator[Document]:
