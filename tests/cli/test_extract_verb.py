@@ -368,6 +368,16 @@ def test_a_threshold_that_is_no_probability(run: Run, fake: FakeModel, value: st
     assert f"expected a threshold from 0 to 1, got {float(value)}" in " ".join(found.output.split())
 
 
+def test_a_text_column_needs_a_table(run: Run, fake: FakeModel) -> None:
+    found = run("extract", "Ada", "--text-column", "body")
+    assert (found.exit_code, found.stdout) == (2, "")
+    for part in ("--text-column", "expected a table as --input", "got TEXT"):
+        assert part in found.stderr
+    assert not hasattr(fake, "opened")
+    found = run("extract", "-", "--text-column", "body", input='{"body": "Ada", "id": 1}\n')
+    assert [(each["text"], each["id"]) for each in records(found)] == [("Ada", 1)]
+
+
 def test_texts_beside_standard_input(run: Run, fake: FakeModel) -> None:
     found = run("extract", "Ada", "-", input="Bo")
     assert found.exit_code == 2

@@ -313,7 +313,7 @@ def _open_source(
     """The documents. The first is read at once, so that bad input fails before the model is loaded.
 
     Raises:
-        typer.BadParameter: not exactly one source.
+        typer.BadParameter: not exactly one source, or a text column without a table.
         DataError: no readable input.
     """
     from retrieveall.cli.extraction import Source
@@ -324,6 +324,10 @@ def _open_source(
     if len(texts) > 1 and "-" in texts:
         raise typer.BadParameter("expected texts, or '-' alone for standard input, got both", param_hint="TEXT")
     if texts and list(texts) != ["-"]:
+        if column is not None:
+            raise typer.BadParameter(
+                "expected a table as --input with this option, got TEXT; omit one of them", param_hint="--text-column"
+            )
         if len(texts) == 1 and len(texts[0]) < 256 and _is_file(texts[0]):
             note(f"note: {texts[0]!r} is treated as text; to read the file: --input {texts[0]}")
         return Source(list(from_arguments(texts)))
