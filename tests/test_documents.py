@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,17 @@ def test_settings_in_the_documents_are_valid() -> None:
     import yaml
 
     parse_config(ModelConfig, yaml.safe_load(settings), name_of(path))
+
+
+def test_the_documents_install_what_the_service_and_its_client_need() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    before, client = text.split("\n## Client\n")
+    for part, needed in ((before, {"fastapi", "uvicorn"}), (client.split("\n## ")[0], {"httpx"})):
+        names = re.search(r"pip install -e '\.\[([\w,-]+)\]'", part)
+        assert names is not None
+        installed = {re.split(r"[<>=\[]", each)[0] for name in names[1].split(",") for each in extras[name]}
+        assert needed <= installed
 
 
 def packages_in_the_document() -> list[str]:

@@ -83,6 +83,24 @@ class TestSameAnswer:
         assert next(stream).text == "Ulm 0"
         assert taken == [0, 1, 2]
 
+    @pytest.mark.parametrize(("size", "kept"), [(1, 4), (3, 3), (256, 0)])
+    def test_a_bad_text_or_iterator_takes_its_batch_along(self, loaded: RetrieveAll, size: int, kept: int) -> None:
+        """As docs/extract.md says."""
+
+        def interrupted() -> Any:
+            yield from (f"Ulm {number}" for number in range(4))
+            raise OSError
+
+        wrong: list[tuple[Any, type[Exception]]] = [
+            (["Ulm 0", "Ulm 1", "Ulm 2", "Ulm 3", 5], InputError),
+            (interrupted(), OSError),
+        ]
+        for texts, error in wrong:
+            found: list[str] = []
+            with pytest.raises(error):
+                found.extend(each.text for each in loaded.stream(texts, batch_size=size))
+            assert found == [f"Ulm {number}" for number in range(kept)]
+
     def test_a_single_text_is_not_read_as_characters(self, loaded: RetrieveAll) -> None:
         assert [each.text for each in loaded.stream("Ulm und Köln")] == ["Ulm und Köln"]
         assert [each.text for each in loaded.predict("Ulm und Köln")] == ["Ulm und Köln"]

@@ -91,6 +91,35 @@ def test_values_of_every_kind_are_carried(run: Run, fake: FakeModel, tmp_path: P
     assert "later" in result.stderr
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_columns_of_the_input_that_are_named_as_those_of_the_result_are_kept(
+    run: Run, fake: FakeModel, tmp_path: Path, suffix: str
+) -> None:
+    names = ["row", "text", "language", "start", "end", "label", "entity", "score"]
+    others = {name: f"my {name}" for name in [*names, "input_text", "input_text_2"]}
+    source = write(tmp_path / "in.csv", [{"review": "Ada in London", **others}, {"review": "x", **others}])
+    target = tmp_path / f"out{suffix}"
+    result = run("extract", "-i", source, "--text-column", "review", "-o", target)
+    rows = read(target)
+    assert len(rows) == 3
+    kept = ["input_row", "input_text_3", *(f"input_{name}" for name in names[2:])]
+    assert list(rows[0]) == ["row", *kept, "input_text", "input_text_2", *names[1:]]
+    for row in rows:
+        assert [row[name] for name in kept] == [f"my {name}" for name in names]
+        assert (row["input_text"], row["input_text_2"]) == ("my input_text", "my input_text_2")
+    assert [(row["row"], row["text"], row["entity"]) for row in rows] == [
+        ("1", "Ada in London", "Ada"),
+        ("1", "Ada in London", "London"),
+        ("2", "x", ""),
+    ]
+    [said] = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    assert "row as input_row, text as input_text_3, language as input_language" in said
+    result = run("extract", "-i", source, "--text-column", "review", "-o", tmp_path / "out.jsonl")
+    found = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
+    assert (found["text"], found["label"], "input_text_3" in found) == ("Ada in London", "my label", False)
+    assert "note: " not in result.stderr
+
+
 def test_a_row_has_the_part_of_a_long_text_around_its_entity(run: Run, fake: FakeModel, tmp_path: Path) -> None:
     long = "Ada " + "and so on " * 500 + "in London, " * 200
     texts = ["Ada " + "x" * (LONG - 4), long, "y" * (LONG + 1)]

@@ -89,6 +89,31 @@ def test_a_folder_in_order_with_sources(run: Run, tmp_path: Path) -> None:
     assert "c.txt is empty" in result.stderr
 
 
+def test_what_a_folder_holds_beside_its_texts_is_named(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "deeper" / "z.txt").write_text("Ada\n")
+    (folder / ".hidden.md").write_text("no")
+
+    def notes(*options: str, output: Path = tmp_path / "out.jsonl") -> list[str]:
+        result = run("extract", "-i", folder, "-o", output, *options)
+        assert result.exit_code == 0, result.stderr
+        return [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+
+    (folder / "a.txt").write_text("Ada\n")
+    assert notes() == ["note: 1 entry of the folder was not read: deeper/"]
+    for name in ("f.md", "b.csv", "c.json"):
+        (folder / name).write_text('{"text": "Ada"}' if name == "c.json" else "text\nAda\n")
+    assert notes() == [
+        "note: 4 entries of the folder were not read: b.csv, c.json, deeper/ and 1 more; tables need --text-column"
+    ]
+    (folder / "a.txt").unlink()
+    two = ["note: 2 entries of the folder were not read: deeper/, f.md"]
+    assert notes("--text-column", "text") == two
+    for _ in range(2):
+        assert notes("--text-column", "text", output=folder / "out.html") == two, "not the result itself"
+
+
 def test_whole_files_keep_every_offset(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"x\r\nAda\n")
     (record,) = records(run("extract", "-i", tmp_path, "--whole-file"))
@@ -341,6 +366,16 @@ def test_a_threshold_that_is_no_probability(run: Run, fake: FakeModel, value: st
     found = run("extract", "Ada", "--threshold", value)
     assert found.exit_code == 2
     assert f"expected a threshold from 0 to 1, got {float(value)}" in " ".join(found.output.split())
+
+
+def test_a_text_column_needs_a_table(run: Run, fake: FakeModel) -> None:
+    found = run("extract", "Ada", "--text-column", "body")
+    assert (found.exit_code, found.stdout) == (2, "")
+    for part in ("--text-column", "expected a table as --input", "got TEXT"):
+        assert part in found.stderr
+    assert not hasattr(fake, "opened")
+    found = run("extract", "-", "--text-column", "body", input='{"body": "Ada", "id": 1}\n')
+    assert [(each["text"], each["id"]) for each in records(found)] == [("Ada", 1)]
 
 
 def test_texts_beside_standard_input(run: Run, fake: FakeModel) -> None:

@@ -80,6 +80,33 @@ def test_broken_bodies_are_refused(limited: httpx.Client, body: bytes, status: i
     assert answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "detail"),
+    [
+        ({"texts": [1]}, "texts.0: expected a string, got an integer"),
+        ({"texts": ["a", None, 2]}, "texts.1: expected a string, got null"),
+        ({"texts": ["a", "b", ["c"]]}, "texts.2: expected a string, got a list"),
+        ({"texts": 1.5}, "texts: expected a string or a list, got a number"),
+        ({"texts": {"a": 1}}, "texts: expected a string or a list, got an object"),
+        ({}, "texts: Field required"),
+        ([], "expected an object, got a list"),
+        ({"texts": "a", "language": ["de", True]}, "language.1: expected a string, got a boolean"),
+        ({"texts": "a", "language": ""}, "language: String should have at least 1 character"),
+        ({"texts": "a", "language": ["de", ""]}, "language.1: String should have at least 1 character"),
+        ({"texts": "a", "labels": "PER"}, "labels: expected a list, got a string"),
+        ({"texts": "a", "labels": ["PER", 1]}, "labels.1: expected a string, got an integer"),
+        ({"texts": "a", "threshold": "high"}, "threshold: expected a number, got a string"),
+        ({"texts": "a", "explain": 1}, "explain: expected true or false, got an integer"),
+        ({"texts": "a", "levels": ["entity", "none"]}, "levels.1: Input should be 'entity' or 'context'"),
+    ],
+)
+def test_a_wrong_item_is_named(limited: httpx.Client, asked: Any, detail: str) -> None:
+    """Without what pydantic calls the types that a field may have."""
+    for path in ("/v1/extract", "/v1/extract/stream"):
+        answer = limited.post(path, json=asked)
+        assert (answer.status_code, answer.json()) == (422, {"detail": detail})
+
+
 def test_nothing_that_was_sent_is_repeated_in_an_error(limited: httpx.Client) -> None:
     answer = limited.post("/v1/extract", json={"texts": {"geheim": "Geheimnis"}, "threshold": "Geheimnis"})
     assert answer.status_code == 422

@@ -211,9 +211,11 @@ def extract(
     Results are streamed in the order of the texts. Offsets count characters
     (Unicode code points), end exclusive.
 
-    JSONL, CSV and TSV keep the other fields of a table, such as an id; "text",
-    "entities", "route", "language" and "knowledge" are overwritten. CSV and TSV
-    have a row per entity, and one for a text without.
+    JSONL, CSV and TSV keep the other fields of a table, such as an id. In JSONL,
+    "text", "entities", "route", "language" and "knowledge" are overwritten. CSV
+    and TSV have a row per entity, and one for a text without; a column of the
+    input that is named as one of theirs, such as "label", is kept as
+    "input_label".
     """
     wanted = split_list(labels, "--labels")
     on_ray = RayOptions(workers, ray_address, worker_engine, gpus_per_worker, block_rows)
@@ -254,6 +256,7 @@ def extract(
     with _open_target(target, options if resume else None) as (stream, partial):
         from retrieveall import RetrieveAll
         from retrieveall.cli.extraction import Extraction, unknown_notes
+        from retrieveall.cli.inputs import unread_notes
 
         opened = RetrieveAll.from_pretrained(
             model, verify=verify, server=server, device=device, allow_no_adapters=allow_no_adapters
@@ -263,7 +266,10 @@ def extract(
         shown = source.size is not None and not (target is None and is_terminal(sys.stdout))
         with bar("extracting", source.size, unit="texts", shown=shown) as advance:
             run.over(source.documents, batch_size, advance)
-    for line in (*renderer.notes(), *unknown_notes(run.done.unknown, run.done.texts, opened.languages)):
+    # The result of an earlier run may lie in the folder; nobody expects it to be read.
+    unread = unread_notes([path for path in source.unread if target is None or not _is_same(target, path)], text_column)
+    unknown = unknown_notes(run.done.unknown, run.done.texts, opened.languages)
+    for line in (*renderer.notes(), *unread, *unknown):
         note(line)
     if target is not None or source.files:
         note(run.summary("" if target is None else str(target)))
@@ -307,7 +313,7 @@ def _open_source(
     """The documents. The first is read at once, so that bad input fails before the model is loaded.
 
     Raises:
-        typer.BadParameter: not exactly one source.
+        typer.BadParameter: not exactly one source, or a text column without a table.
         DataError: no readable input.
     """
     from retrieveall.cli.extraction import Source
@@ -318,6 +324,10 @@ def _open_source(
     if len(texts) > 1 and "-" in texts:
         raise typer.BadParameter("expected texts, or '-' alone for standard input, got both", param_hint="TEXT")
     if texts and list(texts) != ["-"]:
+        if column is not None:
+            raise typer.BadParameter(
+                "expected a table as --input with this option, got TEXT; omit one of them", param_hint="--text-column"
+            )
         if len(texts) == 1 and len(texts[0]) < 256 and _is_file(texts[0]):
             note(f"note: {texts[0]!r} is treated as text; to read the file: --input {texts[0]}")
         return Source(list(from_arguments(texts)))
@@ -331,7 +341,7 @@ def _open_source(
     documents = iter(reader)
     if reader.stdin:  # standard input may be slow; the model can load meanwhile
         return Source(documents)
-    return Source(_with_first(documents), reader.size, tuple(reader.files))
+    return Source(_with_first(documents), reader.size, tuple(reader.files), tuple(reader.unread))
 
 
 def _with_first(documents: Iterator[Document]) -> Iterator[Document]:

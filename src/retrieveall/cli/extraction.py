@@ -24,11 +24,17 @@ __all__ = ["Done", "Extraction", "Source", "summary", "unknown_notes"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """``size``: bytes of the input files, for the progress bar; None for other input."""
+    """The input.
+
+    Attributes:
+        size: bytes of the input files, for the progress bar; None for other input.
+        unread: what else is in the folder.
+    """
 
     documents: Iterable[Document]
     size: int | None = None
     files: Sequence[Path] = ()
+    unread: Sequence[Path] = ()
 
     def identity(self) -> list[list[Any]]:
         """Name, size and time of every file, which tell whether the input is that of an earlier run."""

@@ -20,7 +20,7 @@ from retrieveall.data.formats import Source
 from retrieveall.data.tables import read_json_column, read_json_file, read_parquet, read_separated
 from retrieveall.errors import DataError, InputError
 
-__all__ = ["Reader", "from_arguments"]
+__all__ = ["Reader", "from_arguments", "unread_notes"]
 
 _FORMATS = {
     ".txt": InputFormat.text,
@@ -33,6 +33,8 @@ _FORMATS = {
 }
 _TEXTS = (".txt", ".jsonl", ".ndjson")
 """Files of a folder that are read without a text column; a table beside them may be something else."""
+_NAMED = 3
+"""Names in a note about what was not read."""
 _BINARY = {
     b"%PDF-": ("a PDF", "convert it to text first, for example with pdftotext"),
     b"PK\x03\x04": ("a zip archive or an Office document", "unpack it, or save it as text"),
@@ -86,6 +88,8 @@ class Reader:
         self._folder = not self.stdin and Path(path).is_dir()
         self.skipped: list[Path] = []
         """Empty files of the folder."""
+        self.unread: list[Path] = []
+        """Other files of the folder, and its subfolders; hidden ones are not among them."""
         self.files = [Path(path)] if not self._folder else self._listed(Path(path))
 
     @property
@@ -104,11 +108,10 @@ class Reader:
 
     def _listed(self, folder: Path) -> list[Path]:
         read = _TEXTS if self._column is None else tuple(_FORMATS)
-        found = sorted(
-            path
-            for path in folder.iterdir()
-            if not path.name.startswith(".") and _suffix(path) in read and path.is_file()
-        )
+        there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        found = [path for path in there if _suffix(path) in read and path.is_file()]
+        texts = set(found)
+        self.unread = [path for path in there if path not in texts]
         if not found:
             also = "; tables need --text-column" if self._column is None else ""
             raise DataError(
@@ -173,6 +176,22 @@ class Reader:
             else:
                 source = {"source": f"{Path(line.file).name}:{line.number}"}
                 yield Document(document.text, source | dict(document.fields), document.size)
+
+
+def unread_notes(unread: Sequence[Path], column: str | None) -> list[str]:
+    """A line if something in a folder was not read: how much, and the first of it.
+
+    Args:
+        column: the text column, without which tables are not read.
+    """
+    if not unread:
+        return []
+    names = [f"{path.name}/" if path.is_dir() else path.name for path in unread[:_NAMED]]
+    more = f" and {len(unread) - _NAMED:,} more" if len(unread) > _NAMED else ""
+    tables = column is None and any(_suffix(path) in _FORMATS and path.is_file() for path in unread)
+    remedy = "; tables need --text-column" if tables else ""
+    what = "1 entry of the folder was" if len(unread) == 1 else f"{len(unread):,} entries of the folder were"
+    return [f"note: {what} not read: {', '.join(names)}{more}{remedy}"]
 
 
 def _refuse_binary(file: Path) -> None:

@@ -28,6 +28,7 @@ from retrieveall.serving.schema import (
     Languages,
     ModelInfo,
     StreamResult,
+    fault,
 )
 from retrieveall.serving.service import ClientLeft, EngineDown, Service, TimedOut, TooMuch
 from retrieveall.serving.settings import ADMIN_VARIABLE, ServiceSettings
@@ -118,10 +119,8 @@ async def _read(request: Request, kind: type[B]) -> B:
     except ClientDisconnect:
         raise HTTPException(400, "expected the whole body, the client left") from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))[:80]
-        status = 400 if first["type"] == "json_invalid" else 422
-        raise HTTPException(status, f"{where}: {first['msg']}" if where else str(first["msg"])) from None
+        errors = error.errors(include_url=False, include_context=False)
+        raise HTTPException(400 if errors[0]["type"] == "json_invalid" else 422, fault(errors)) from None
 
 
 async def extract_request(request: Request, service: Served) -> ExtractRequest:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import StringIO
+from itertools import chain, count
 from typing import Any
 
 from retrieveall.cli.render.base import Renderer
@@ -24,7 +25,8 @@ _CUT = "…"
 class SeparatedRenderer(Renderer):
     """``row``, the input's other fields, then ``COLUMNS``; ``row`` counts the texts from 1.
 
-    The first text says which other fields there are. Values that are lists or objects are written as JSON. Of a text
+    The first text says which other fields there are. One that is named as a column of the result, such as ``label``,
+    is kept under another name (``input_label``). Values that are lists or objects are written as JSON. Of a text
     of more than ``LONG`` characters a row has the part around its entity; other long cells are whole in the first row
     of a text, and cut in its others.
     """
@@ -41,9 +43,9 @@ class SeparatedRenderer(Renderer):
         stream = StringIO()
         write = csv.writer(stream, delimiter=self._separator, lineterminator="\n").writerow
         if self._fields is None:
-            self._fields = [name for name in fields if name not in ("row", *COLUMNS)]
-            write(["row", *self._fields, *COLUMNS])
-        self._left_out.update(name for name in fields if name not in (*self._fields, "row", *COLUMNS))
+            self._fields = list(fields)
+            write(["row", *_columns(self._fields), *COLUMNS])
+        self._left_out.update(name for name in fields if name not in self._fields)
         self._row += 1
         self._cut += len(prediction.text) > LONG
         carried = [self._values.cell(fields.get(name)) for name in self._fields]
@@ -60,6 +62,15 @@ class SeparatedRenderer(Renderer):
 
     def notes(self) -> list[str]:
         found = self._values.notes()
+        fields = self._fields or []
+        renamed = [
+            f"{name} as {column}" for name, column in zip(fields, _columns(fields), strict=True) if name != column
+        ]
+        if renamed:
+            found.append(
+                "note: the result has columns of the same names as the input; those of the input are kept: "
+                f"{', '.join(renamed)}"
+            )
         if self._cut:
             verb = " is" if self._cut == 1 else "s are"
             found.append(
@@ -81,6 +92,20 @@ class SeparatedRenderer(Renderer):
         self._fields, self._row, self._cut = state["fields"], state["row"], state.get("cut", 0)
         self._left_out = set(state["left_out"])
         self._values.restore(state.get("values", {}))
+
+
+def _columns(fields: Sequence[str]) -> list[str]:
+    """The columns of the input's fields, in order, each with a name that no other column of the table has."""
+    taken = {"row", *COLUMNS, *fields}
+    found = []
+    for field in fields:
+        column = field
+        if field in ("row", *COLUMNS):
+            names = chain([f"input_{field}"], (f"input_{field}_{number}" for number in count(2)))
+            column = next(name for name in names if name not in taken)
+            taken.add(column)
+        found.append(column)
+    return found
 
 
 def _part(text: str, start: int | None, end: int | None) -> str:
