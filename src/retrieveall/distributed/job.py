@@ -9,10 +9,9 @@ from typing import Any, Protocol
 from retrieveall.distributed.corpus import Corpus
 from retrieveall.types import Prediction
 
-__all__ = ["COUNTS", "Done", "Job", "ModelOptions", "OpenModel", "Predictor"]
+__all__ = ["Done", "Job", "ModelOptions", "OpenModel", "Predictor"]
 
-
-COUNTS = ("texts", "entities", "unknown", "numbers", "binary")
+_COUNTS = ("texts", "entities", "unknown", "numbers", "binary")
 """What is counted of a block."""
 
 
@@ -100,9 +99,9 @@ class Done:
 
     def add(self, counts: Mapping[str, int]) -> None:
         """Add the counts of a block; one that an earlier version finished has fewer."""
-        for name in COUNTS:
+        for name in _COUNTS:
             setattr(self, name, getattr(self, name) + int(counts.get(name, 0)))
 
     def counts(self) -> dict[str, int]:
         """What ``add`` adds, for the record of a block."""
-        return {name: getattr(self, name) for name in COUNTS}
+        return {name: getattr(self, name) for name in _COUNTS}

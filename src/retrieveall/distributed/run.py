@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Any
 
 from retrieveall import errors
-from retrieveall.distributed.job import COUNTS, Done, Job, OpenModel
+from retrieveall.distributed.job import Done, Job, OpenModel
 from retrieveall.distributed.output import Output
 from retrieveall.distributed.place import Place
 from retrieveall.distributed.worker import Cutter, Extractor
@@ -143,7 +143,7 @@ def _collect(records: Iterator[Mapping[str, Any]], job: Job, report: Report | No
         seen.setdefault(file, set()).add(number)
         if record["last"]:
             sizes[file] = number + 1
-        done.add({key: int(record[key]) for key in COUNTS})
+        done.add(record)
         done.before += texts if record["before"] else 0
         if report is not None:
             report(int(record["bytes"]), texts)

@@ -136,9 +136,7 @@ def train(
         InputError: a label that the model does not have; no sentences.
         DataError: ``run_folder`` belongs to a run with other settings, data, knowledge or another backbone.
     """
-    model = ModelFolder.open(folder)
-    config = _settings_of(data, config)
-    training = Training(model, knowledge or model.knowledge(), data, config, run_folder, device)
+    training = _opened(folder, data, config, run_folder, device, knowledge)
     fitted = training.fit(progress, show_bar, warn)
     training.commit(lambda transaction: fitted.save(transaction.replace_folder))
     return dict(fitted.scores)
@@ -160,9 +158,7 @@ def prepare(
     Raises:
         LanguageError, InputError, DataError: as ``train``.
     """
-    model = ModelFolder.open(folder)
-    config = _settings_of(data, config)
-    Training(model, knowledge or model.knowledge(), data, config, run_folder, "cpu").examples(progress)
+    _opened(folder, data, config, run_folder, "cpu", knowledge).examples(progress)
 
 
 def add_language(
@@ -251,10 +247,6 @@ def settings_for(config: TrainingConfig, sentences: int) -> TrainingConfig:
     if sentences < _SMALL and not {"batch_size", "row_length"} & config.model_fields_set:
         changes |= {"batch_size": _SMALL_BATCH, "row_length": _SMALL_ROW}
     return config.model_copy(update=changes)
-
-
-def _settings_of(data: Mapping[str, LanguageData], config: TrainingConfig) -> TrainingConfig:
-    return settings_for(config, sum(len(of.train) for of in data.values()) // max(1, len(data)))
 
 
 @dataclass(frozen=True)
@@ -400,6 +392,20 @@ class Training(Session):
             if self.processes.main:
                 with Transaction(self.model.path) as transaction:
                     save(transaction)
+
+
+def _opened(
+    folder: Path,
+    data: Mapping[str, LanguageData],
+    config: TrainingConfig,
+    run_folder: Path,
+    device: str | None,
+    knowledge: KnowledgeBase | None,
+) -> Training:
+    """The run of ``train``, with epochs and batch size that suit the mean number of sentences of a language."""
+    model = ModelFolder.open(folder)
+    config = settings_for(config, sum(len(of.train) for of in data.values()) // max(1, len(data)))
+    return Training(model, knowledge or model.knowledge(), data, config, run_folder, device)
 
 
 def _share(config: TrainingConfig, share: float) -> TrainingConfig:
