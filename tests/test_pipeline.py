@@ -284,6 +284,7 @@ class TestKnowledge:
         similarities = [neighbour.similarity for neighbour in each.knowledge.neighbours]
         assert similarities == sorted(similarities, reverse=True)
         assert each.route.reason == "unknown"  # the made-up sentences of the pool hold no such words
+        assert sum(each.route.adapters.values()) == pytest.approx(1)
         [told] = loaded.predict(text, language="de")
         assert sum(told.route.adapters.values()) == pytest.approx(1)
         assert sum(each.route.votes.values()) == pytest.approx(1)

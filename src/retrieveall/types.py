@@ -258,8 +258,10 @@ class Route:
 
     @property
     def language(self) -> str | None:
-        """The language with the largest adapter weight; None if the backbone runs alone."""
-        return max(self.adapters, key=lambda name: (self.adapters[name], name)) if self.adapters else None
+        """The language with the largest adapter weight; None for a text in an unknown language or without letters."""
+        if self.reason == "unknown" or not self.adapters:
+            return None
+        return max(self.adapters, key=lambda name: (self.adapters[name], name))
 
     def to_dict(self) -> dict[str, Any]:
         """``{"adapters", "votes", "reason"}``, the largest shares first."""

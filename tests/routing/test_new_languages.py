@@ -110,7 +110,7 @@ def test_adding_a_language_leaves_the_matches_of_the_others(
 )
 def test_an_unseen_script_is_unknown(base: KnowledgeBase, text: str) -> None:
     [route] = routes(base, [text])
-    assert (route.reason, route.adapters) == ("unknown", {})
+    assert (route.reason, route.language) == ("unknown", None)
 
 
 def test_a_long_text_in_other_letters_of_a_known_script_is_unknown(base: KnowledgeBase) -> None:

@@ -32,6 +32,7 @@ configs = st.builds(
     winner=st.floats(0, 1),
     max_adapters=st.integers(1, 4),
     unknown=st.none() | st.floats(0, 5),
+    unknown_runs=st.sampled_from(["mixture", "base"]),
     fallback=st.sampled_from(["mixture", "base"]),
 )
 
@@ -53,7 +54,7 @@ def test_weights_are_a_distribution_over_available_adapters(
         assert not weights or math.isclose(sum(weights.values()), 1)
     if not route.adapters:
         assert route.reason in {"fallback", "unknown"}
-        assert route.reason == "unknown" or config.fallback == "base" or not pool
+        assert config.unknown_runs == "base" or config.fallback == "base" or not pool
 
 
 @given(matches, pools, configs)
@@ -72,7 +73,9 @@ def test_the_reason_follows_from_the_matches(
         assert route.reason == "fallback"
     elif route.reason == "unknown":
         assert config.unknown is not None
-        assert not route.adapters
+        assert route.language is None
+        assert bool(route.adapters) == (config.unknown_runs == "mixture")
+        assert len(route.adapters) <= config.max_adapters
     else:
         assert route.reason == ("vote" if max(route.votes.values()) >= config.winner else "mixture")
 
@@ -110,7 +113,9 @@ def test_a_language_without_adapter_has_no_vote() -> None:
 def test_unlike_every_language_is_unknown() -> None:
     unlike = {"de": match(fit=-3.0), "en": match(fit=-2.5, likelihood=-10)}
     route = Router().route(unlike, {"de", "en"})
-    assert (route.adapters, route.reason, route.language) == ({}, "unknown", None)
+    assert (set(route.adapters), route.reason, route.language) == ({"de", "en"}, "unknown", None)
+    alone = Router(RoutingConfig(unknown_runs="base")).route(unlike, {"de", "en"})
+    assert (alone.adapters, alone.reason, alone.votes) == ({}, "unknown", route.votes)
     assert Router(RoutingConfig(unknown=None)).route(unlike, {"de", "en"}).reason != "unknown"
     assert Router().route(unlike | {"nl": match(fit=-1.0)}, {"de", "en", "nl"}).reason != "unknown"
     assert Router().route(unlike | {"nl": match(fit=-1.0)}, {"de", "en"}).reason == "unknown"

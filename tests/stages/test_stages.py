@@ -236,6 +236,12 @@ class TestMerge:
         least = merge_routes([window(0, 3), window(6, 1)], [known, unknown])
         assert (least.reason, least.adapters) == ("vote", {"de": 1.0})
 
+    def test_an_unknown_text_runs_the_adapters_of_its_unknown_windows(self) -> None:
+        known, unknown = Route({"de": 1.0}, {"de": 1.0}), Route({"en": 0.5, "de": 0.5}, {"en": 1.0}, "unknown")
+        most = merge_routes([window(0, 3), window(6, 1)], [unknown, known])
+        assert (most.reason, most.adapters, most.language) == ("unknown", {"en": 0.5, "de": 0.5}, None)
+        assert merge_routes([window(0, 3), window(6, 1)], [known, unknown]).adapters == {"de": 1.0}
+
     def test_the_route_of_one_window_and_of_none(self) -> None:
         route = Route({"de": 1.0}, {"de": 1.0}, "fixed")
         assert merge_routes([window(0, 3)], [route]) is route

@@ -154,6 +154,6 @@ def unknown_notes(unknown: int, texts: int, languages: Sequence[str]) -> list[st
         return []
     verb = "is" if unknown == 1 else "are"
     return [
-        f"note: {unknown:,} of {texts:,} texts {verb} in a language that the model has no adapter for; the "
-        f"backbone ran alone on them. The model has: {', '.join(languages)}; add one with: retrieveall add-language"
+        f"note: {unknown:,} of {texts:,} texts {verb} in a language that the model has no adapter for; expect "
+        f"more mistakes in them. The model has: {', '.join(languages)}; add one with: retrieveall add-language"
     ]

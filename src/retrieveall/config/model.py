@@ -103,6 +103,11 @@ class RoutingConfig(Strict):
         default=1.8,
         description="standard deviations below the usual at which a text is in no known language; null: never",
     )
+    unknown_runs: Literal["mixture", "base"] = Field(
+        default="mixture",
+        description="what a text in no known language runs: the adapters with the most votes, or the backbone alone, "
+        "which suits one that was itself tuned for the labels",
+    )
     fallback: Literal["mixture", "base"] = Field(
         default="mixture", description="what runs where there is nothing to choose by"
     )

@@ -47,8 +47,9 @@ class Router:
         - ``language`` is given: its adapter alone (``"fixed"``).
         - The text has no letters, or there is nothing to compare it with (``"fallback"``): the ``max_adapters`` best,
           or without votes any; with ``fallback="base"``, none.
-        - The text is unlike every language (``"unknown"``), see ``_is_unknown``: none, the backbone runs alone. From
-          here on only languages count that write at least a fifth of its letters, if any does.
+        - The text is unlike every language (``"unknown"``), see ``_is_unknown``: the ``max_adapters`` best; none with
+          ``unknown_runs="base"``. From here on only languages count that write at least a fifth of its letters, if
+          any does.
         - The best share of the vote is at least ``winner``: that adapter alone (``"vote"``).
         - Otherwise the ``max_adapters`` best, weighted by their shares (``"mixture"``).
 
@@ -68,7 +69,8 @@ class Router:
             return Route(self._fallback(votes, available), votes, "fallback")
         possible = {name: match for name, match in heard.items() if match.fit is not None and match.foreign <= _FOREIGN}
         if self._is_unknown(possible):
-            return Route({}, votes, "unknown")
+            # A backbone that was never taught the labels finds nothing, and any adapter knows what a name is.
+            return Route({} if self.config.unknown_runs == "base" else self._strongest(votes), votes, "unknown")
         votes = self._votes(possible or heard)
         winner = next(iter(votes))
         if votes[winner] >= self.config.winner:

@@ -22,8 +22,8 @@ class Weighted(Protocol):
 def merge_routes(windows: Sequence[Weighted], routes: Sequence[Route]) -> Route:
     """The route of a single window; the word-weighted mean of several.
 
-    A text is unknown if windows with most of its words are. Windows of an unknown language run no adapter, so the
-    adapters are the mean over the others. Windows without letters do not count.
+    A text is unknown if windows with most of its words are; its adapters are then the mean over those, and else the mean
+    over the others. Windows without letters do not count.
     """
     some = [pair for pair in zip(windows, routes, strict=True) if pair[1].reason != NO_LETTERS]
     # Beside a window that tells the language, one that falls back has no letters, and runs for its neighbour's sake.
@@ -33,18 +33,19 @@ def merge_routes(windows: Sequence[Weighted], routes: Sequence[Route]) -> Route:
     if len(lettered) == 1:
         return lettered[0][1]
     total = max(1, sum(window.kept_words for window, _ in lettered))
-    unknown = sum(window.kept_words for window, route in lettered if route.reason == "unknown")
+    unknown = 2 * sum(window.kept_words for window, route in lettered if route.reason == "unknown") > total
     adapters: dict[str, float] = {}
     votes: dict[str, float] = {}
     for window, route in lettered:
         for name, weight in route.votes.items():
             votes[name] = votes.get(name, 0.0) + weight * window.kept_words / total
-        for name, weight in route.adapters.items():
-            adapters[name] = adapters.get(name, 0.0) + weight * window.kept_words
-    if 2 * unknown > total:
-        return Route({}, votes, "unknown")
+        if (route.reason == "unknown") is unknown:
+            for name, weight in route.adapters.items():
+                adapters[name] = adapters.get(name, 0.0) + weight * window.kept_words
     ran = sum(adapters.values())
     adapters = {name: weight / ran for name, weight in adapters.items()} if ran else {}
+    if unknown:
+        return Route(adapters, votes, "unknown")
     reasons = {route.reason for _, route in lettered} - {"unknown"}
     return Route(adapters, votes, reasons.pop() if len(reasons) == 1 else "mixture")
 

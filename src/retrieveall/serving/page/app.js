@@ -15,7 +15,7 @@ const REASONS = {
   vote: "one language is clearly ahead",
   mixture: "several languages are close, so their adapters are mixed",
   fixed: "you chose the language",
-  unknown: "a language without an adapter: the backbone runs alone",
+  unknown: "a language without an adapter of its own",
   no_letters: "no letters: the model did not run",
   fallback: "nothing to tell the language by",
 };
