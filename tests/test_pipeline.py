@@ -103,8 +103,7 @@ class TestSameAnswer:
         for texts, error, said in wrong:
             found: list[str] = []
             with pytest.raises(error, match=said):
-                for each in loaded.stream(texts, batch_size=size):
-                    found.append(each.text)
+                found.extend(each.text for each in loaded.stream(texts, batch_size=size))
             assert found == good
 
     def test_a_single_text_is_not_read_as_characters(self, loaded: RetrieveAll) -> None:

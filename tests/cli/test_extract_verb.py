@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -317,6 +318,15 @@ def test_texts_before_one_of_a_wrong_type_are_answered(run: Run, tmp_path: Path)
     result = run("extract", "--input", file)
     one_error(result, f"{file}:3", "a number")
     assert [line["text"] for line in map(json.loads, result.stdout.splitlines())] == ["Ada", "London"]
+
+
+def test_the_speed_of_long_texts_is_told_in_characters(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "in.txt"
+    for text, shown in (("Ada " * 10 + "\n", False), ("Ada " * 5_000 + "\n", True)):
+        file.write_text(text)
+        said = run("extract", "--input", file, "-o", tmp_path / "out.jsonl").stderr
+        assert "texts a second" in said
+        assert (re.search(r"[\d,]+ characters a second, written to", said) is not None) is shown
 
 
 def test_folders_without_texts(run: Run, tmp_path: Path) -> None:
