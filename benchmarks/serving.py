@@ -5,7 +5,8 @@
 
 Starts ``retrieveall serve`` as a process of its own and prints one JSON object: requests, errors, p50 and p99 of the
 latency, texts a second and the server's memory, once with batches and once with one text at a time. With ``--churn``
-there are also a client that sends slowly, one that hangs up and one that sends garbage.
+there are also a client that sends slowly, one that hangs up, within its request and after it, and one that sends
+garbage; how often the server answered each of them and how is in ``disturbances``. Ends with 1 if a request failed.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Measured:
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
     changes: Counter[str] = field(default_factory=Counter)
+    disturbances: Counter[str] = field(default_factory=Counter)
+    ready: bool = False
     memory: list[int] = field(default_factory=list)
     wall: float = 0.0
 
@@ -58,16 +61,26 @@ class Measured:
         quantiles = {
             f"p{q}_ms": round(1000 * ordered[min(len(ordered) - 1, len(ordered) * q // 100)], 1) for q in (50, 95, 99)
         }
-        tenth = max(1, len(self.memory) // 10)
+        # The first tenth is left out: until then the model loads and its buffers grow.
+        places = {"start": len(self.memory) // 10, "middle": len(self.memory) // 2, "end": len(self.memory) - 1}
+        memory = {name: round(self.memory[place] / 1e6, 1) for name, place in places.items() if self.memory}
         return {
             "requests": sum(self.statuses.values()),
+            "errors": self.errors,
             "statuses": dict(self.statuses),
             "texts_per_second": round(self.statuses["200"] / self.wall, 2) if self.wall else 0.0,
             **quantiles,
-            "memory_mb_after_a_tenth": round(self.memory[tenth - 1] / 1e6, 1) if self.memory else None,
-            "memory_mb_at_the_end": round(self.memory[-1] / 1e6, 1) if self.memory else None,
+            "memory_mb": memory,
             "changes": dict(self.changes),
+            "disturbances": dict(self.disturbances),
+            "ready_at_the_end": self.ready,
         }
+
+    @property
+    def errors(self) -> int:
+        """Requests and changes that failed. What the clients that disturb get is not among them."""
+        failed = sum(number for status, number in self.statuses.items() if status != "200")
+        return failed + sum(number for what, number in self.changes.items() if not what.endswith(" 200"))
 
 
 def text_of(choose: random.Random) -> str:
@@ -129,24 +142,64 @@ async def churn(url: str, language: str, archive: bytes, until: float, measured:
     async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False, headers=headers) as http:
         while time.monotonic() < until:
             for method, body in (("DELETE", None), ("PUT", archive)):
-                answer = await http.request(method, f"/v1/languages/{language}", content=body)
-                measured.changes[f"{method} {answer.status_code}"] += 1
+                try:
+                    answer = await http.request(method, f"/v1/languages/{language}", content=body)
+                    status = str(answer.status_code)
+                except httpx.HTTPError as error:
+                    status = type(error).__name__
+                measured.changes[f"{method} {status}"] += 1
                 await asyncio.sleep(1.0)
 
 
-async def disturb(url: str, until: float) -> None:
-    """A client that sends slowly, one that hangs up, one that sends garbage."""
+async def disturb(url: str, until: float, measured: Measured) -> None:
+    """A client that sends slowly, two that hang up, one that sends garbage; all at once, again and again."""
     place = urlsplit(url)
     body = json.dumps({"texts": [TEXTS[0]] * 8}).encode()
-    head = ["POST /v1/extract HTTP/1.1", f"Host: {place.netloc}", "Content-Type: application/json"]
+    head = ["POST /v1/extract HTTP/1.1", f"Host: {place.netloc}", "Content-Type: application/json", "Connection: close"]
     request = "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body
-    while time.monotonic() < until:
-        for data, pause in ((request[:-5], 2.0), (request, 0.05), (b"\x00\xff garbage\r\n\r\n", 0.05)):
-            _, writer = await asyncio.open_connection(place.hostname, place.port, family=socket.AF_INET)
-            writer.write(data)
+    step = -(-len(request) // 20)
+    slow = [request[start : start + step] for start in range(0, len(request), step)]
+    kinds: list[tuple[str, list[bytes], float, bool]] = [  # what is sent, the pause after each part, whether it reads
+        ("slow", slow, 0.1, True),
+        ("hung up within the request", [request[:-5]], 0.1, False),
+        ("hung up after the request", [request], 0.05, False),
+        ("garbage", [b"\x00\xff garbage\r\n\r\n"], 0.05, True),
+        ("garbage as body", [request.replace(b"{", b"\xff")], 0.05, True),
+    ]
+
+    async def again(name: str, parts: list[bytes], pause: float, reads: bool) -> None:
+        while time.monotonic() < until:
+            try:
+                outcome = await _one_way(place.hostname or "", place.port or 80, parts, pause, reads)
+            except (TimeoutError, OSError) as error:
+                outcome = type(error).__name__
+            measured.disturbances[f"{name}: {outcome}"] += 1
+            await asyncio.sleep(0.5)  # they are to disturb the load, and not to be it
+
+    await asyncio.gather(*(again(*kind) for kind in kinds))
+
+
+async def _one_way(host: str, port: int, parts: list[bytes], pause: float, reads: bool) -> str:
+    """Send the parts, and hang up; the status of the answer, if it is read."""
+    reader, writer = await asyncio.open_connection(host, port, family=socket.AF_INET)
+    try:
+        for part in parts:
+            writer.write(part)
             await writer.drain()
             await asyncio.sleep(pause)
-            writer.close()
+        if not reads:
+            return "gone"
+        words = (await asyncio.wait_for(reader.readline(), 120)).split()
+        return words[1].decode() if len(words) > 1 else "no answer"
+    finally:
+        writer.close()
+
+
+async def is_ready(url: str) -> bool:
+    import httpx
+
+    async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as http:
+        return (await http.get("/readyz")).status_code == 200
 
 
 async def load(url: str, process: int, args: argparse.Namespace, archive: bytes | None) -> Measured:
@@ -156,13 +209,14 @@ async def load(url: str, process: int, args: argparse.Namespace, archive: bytes 
     tasks = [client(url, seed, until, measured) for seed in range(args.clients)]
     tasks.append(watch(process, until, measured))
     if archive is not None:
-        tasks += [churn(url, args.churn, archive, until, measured), disturb(url, until)]
+        tasks += [churn(url, args.churn, archive, until, measured), disturb(url, until, measured)]
     await asyncio.gather(*tasks)
     measured.wall = time.monotonic() - started
+    measured.ready = await is_ready(url)
     return measured
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="base")
     parser.add_argument("--clients", type=int, default=64)
@@ -182,11 +236,15 @@ def main() -> None:
             pack(model, args.churn, Path(folder) / "archive")
             archive = (Path(folder) / "archive").read_bytes()
         results: dict[str, Any] = {"clients": args.clients, "seconds": args.seconds, "model": args.model}
+        errors = 0
         for name, batch in {"batches": args.batch, "one by one": 1}.items():
             with server(str(model), batch, args.threads) as (url, process):
-                results[name] = asyncio.run(load(url, process, args, archive)).summary()
+                measured = asyncio.run(load(url, process, args, archive))
+            results[name] = measured.summary()
+            errors += measured.errors
     print(json.dumps(results, indent=1))
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -83,23 +83,28 @@ class TestSameAnswer:
         assert next(stream).text == "Ulm 0"
         assert taken == [0, 1, 2]
 
-    @pytest.mark.parametrize(("size", "kept"), [(1, 4), (3, 3), (256, 0)])
-    def test_a_bad_text_or_iterator_takes_its_batch_along(self, loaded: RetrieveAll, size: int, kept: int) -> None:
-        """As docs/extract.md says."""
+    @pytest.mark.parametrize("size", [1, 2, 3, 4, 256])
+    def test_texts_before_a_bad_one_are_answered(
+        self, loaded: RetrieveAll, size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As docs/extract.md says; whatever ends the stream, and wherever in its batch."""
+        monkeypatch.setattr("retrieveall.arguments.MAX_CHARACTERS", 10)
 
         def interrupted() -> Any:
             yield from (f"Ulm {number}" for number in range(4))
-            raise OSError
+            raise OSError("the disk has gone")
 
-        wrong: list[tuple[Any, type[Exception]]] = [
-            (["Ulm 0", "Ulm 1", "Ulm 2", "Ulm 3", 5], InputError),
-            (interrupted(), OSError),
+        good = [f"Ulm {number}" for number in range(4)]
+        wrong: list[tuple[Any, type[Exception], str]] = [
+            ([*good, 5, "Ulm 5"], InputError, "got int as text 4 of the list"),
+            ([*good, "x" * 11, "Ulm 5"], InputError, "at most 10 characters, got 11 as text 4 of the list"),
+            (interrupted(), OSError, "the disk has gone"),
         ]
-        for texts, error in wrong:
+        for texts, error, said in wrong:
             found: list[str] = []
-            with pytest.raises(error):
+            with pytest.raises(error, match=said):
                 found.extend(each.text for each in loaded.stream(texts, batch_size=size))
-            assert found == [f"Ulm {number}" for number in range(kept)]
+            assert found == good
 
     def test_a_single_text_is_not_read_as_characters(self, loaded: RetrieveAll) -> None:
         assert [each.text for each in loaded.stream("Ulm und Köln")] == ["Ulm und Köln"]

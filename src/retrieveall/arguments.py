@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from numbers import Real
 from pathlib import Path
@@ -26,6 +26,7 @@ __all__ = [
     "check_text",
     "check_threshold",
     "check_unicode",
+    "checked_batches",
     "checked_path",
     "label_meant",
     "languages_per_text",
@@ -90,8 +91,31 @@ def check_text(text: Any, number: int) -> None:
         )
     if len(text) > MAX_CHARACTERS:
         raise InputError(
-            f"expected texts of at most {MAX_CHARACTERS:,} characters, got {len(text):,}; split the document"
+            f"expected texts of at most {MAX_CHARACTERS:,} characters, got {len(text):,} as text {number} of the list "
+            "(the first is 0); split the document"
         )
+
+
+def checked_batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Lists of at most ``size`` texts. Those before an invalid one come first, and so they do if ``texts`` raises.
+
+    Raises:
+        InputError: names the number of the invalid text, which counts from the first of all.
+    """
+    batch: list[str] = []
+    try:
+        for number, text in enumerate(texts):
+            check_text(text, number)
+            batch.append(text)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except Exception:  # whatever the caller's own iterator raises
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def check_threshold(threshold: Any) -> None:

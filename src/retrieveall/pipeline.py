@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +16,7 @@ from retrieveall.arguments import (
     check_language,
     check_text,
     check_threshold,
+    checked_batches,
     checked_path,
     languages_per_text,
     listed,
@@ -240,7 +240,8 @@ class RetrieveAll:
         """Stream predictions in order; only ``batch_size`` texts are in memory at once.
 
         Raises:
-            InputError: as ``predict``; for an invalid text when its batch is reached, for anything else at once.
+            InputError: as ``predict``; for an invalid text after the predictions of those before it, for anything
+                else at once.
             EngineError: as ``predict``, of a batch; its ``failures`` count from the first text of the stream.
         """
         check_count(batch_size, "batch_size")
@@ -249,13 +250,11 @@ class RetrieveAll:
         check_language(language, self.languages)
         check_threshold(threshold)
         wanted = wanted_labels(labels, self.labels)
-        iterator = iter(listed(texts))
+        batches = checked_batches(listed(texts), batch_size)
 
         def predictions() -> Iterator[Prediction]:
             done = 0
-            while batch := list(islice(iterator, batch_size)):
-                for number, text in enumerate(batch, done):  # here, since predict would count from its batch
-                    check_text(text, number)
+            for batch in batches:
                 try:
                     found = self.predict(batch, language=language, labels=list(wanted), threshold=threshold)
                 except EngineError as error:

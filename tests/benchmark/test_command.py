@@ -124,6 +124,21 @@ def test_a_method_that_cannot_run_costs_no_other_one(corpus_folder: Path, tmp_pa
     assert "large: needs weights" in text
 
 
+@pytest.mark.parametrize("options", [["--jobs", 0], ["--jobs", 1], ["--prepare"]])
+def test_a_wrong_backbone_is_said_before_any_cell(corpus_folder: Path, tmp_path: Path, options: list[object]) -> None:
+    (tmp_path / "empty").mkdir()
+    for number, wrong in enumerate(("/nowhere/at/all", "WRONG", tmp_path / "empty")):
+        out = tmp_path / f"out-{number}"
+        given = ["--set", f"data.path={corpus_folder}", "--set", f"backbone={wrong}", "--out", out]
+        status, output = _run(CONFIGS / "smoke.yaml", *given, *options)
+        assert status == 1
+        last = output.strip().splitlines()[-1]
+        assert "expected backbone as a Hugging Face folder, with config.json, or a hub id" in last
+        assert repr(str(wrong)) in last
+        assert "retrieveall.yaml" not in output
+        assert not (out / "cells").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -311,6 +312,23 @@ def test_a_text_that_is_too_long_is_named_and_those_before_it_are_answered(
     one_error(run("extract", "--input", file, "--whole-file"), f"{file}: expected", "got 19")
 
 
+def test_texts_before_one_of_a_wrong_type_are_answered(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"text": "Ada"}\n{"text": "London"}\n{"text": 5}\n{"text": "Karl"}\n')
+    result = run("extract", "--input", file)
+    one_error(result, f"{file}:3", "a number")
+    assert [line["text"] for line in map(json.loads, result.stdout.splitlines())] == ["Ada", "London"]
+
+
+def test_the_speed_of_long_texts_is_told_in_characters(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "in.txt"
+    for text, shown in (("Ada " * 10 + "\n", False), ("Ada " * 5_000 + "\n", True)):
+        file.write_text(text)
+        said = run("extract", "--input", file, "-o", tmp_path / "out.jsonl").stderr
+        assert "texts a second" in said
+        assert (re.search(r"[\d,]+ characters a second, written to", said) is not None) is shown
+
+
 def test_folders_without_texts(run: Run, tmp_path: Path) -> None:
     one_error(run("extract", "-i", tmp_path), ".txt, .jsonl or .ndjson", "--text-column")
     (tmp_path / "a.txt").write_text("")
@@ -318,7 +336,7 @@ def test_folders_without_texts(run: Run, tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_no_text_as_argument(run: Run) -> None:
-    one_error(run("extract", os.fsdecode(b"caf\xe9")), "UTF-8", "--input")
+    one_error(run("extract", os.fsdecode(b"caf\xe9")), "UTF-8", "text 1", "--input")
 
 
 def test_unknown_language_and_label(run: Run) -> None:

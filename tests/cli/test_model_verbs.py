@@ -67,6 +67,19 @@ def test_info_for_people(run: Run, tiny_model: Path) -> None:
         assert part in shown
 
 
+def test_info_says_what_scores_were_measured_on(run: Run, tiny_model: Path, model_copy: Path) -> None:
+    said = "on its own validation sentences"
+    file = Path("adapters", "de", "adapter_card.json")
+    for scores, shown in (({}, False), ({"validation_f1": 0.5}, True)):
+        with Transaction(model_copy) as transaction:
+            for language in ("de", "en", "zh"):
+                card = json.loads((tiny_model / "adapters" / language / file.name).read_text("utf-8"))
+                own = scores if language == "de" else {}
+                path = transaction.path(f"adapters/{language}/{file.name}")
+                path.write_text(json.dumps(card | {"scores": own}), encoding="utf-8")
+        assert (said in " ".join(run("info", model_copy).stdout.split())) is shown
+
+
 def test_info_shows_the_first_paragraph_of_the_card(run: Run, model_copy: Path) -> None:
     assert json.loads(run("info", model_copy, "--json").stdout)["card"] == ""
     with Transaction(model_copy) as transaction:

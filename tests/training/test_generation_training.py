@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_runs import french
 
 from retrieveall import RetrieveAll
 from retrieveall.answers import write_answer
@@ -166,14 +167,6 @@ def test_checkpointing_changes_no_gradient(
     assert any(gradient.abs().max() > 1e-4 for gradient in gradients.values())
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, plain[name], rtol=1e-4, atol=1e-6)
-
-
-def french(count: int) -> list[Sentence]:
-    texts = [f"Marie habite à Paris depuis {number} ans ." for number in range(count)]
-    return [
-        Sentence(text, (Entity(0, 5, "PER", "Marie"), Entity(15, 20, "LOC", "Paris")), "fr", f"fr-{i}")
-        for i, text in enumerate(texts)
-    ]
 
 
 def test_add_language_learns_to_write(tiny_generating_model: Path, tmp_path: Path) -> None:

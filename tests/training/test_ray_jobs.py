@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_runs import data_of
 
 from retrieveall.config import TrainingConfig
 from retrieveall.errors import EngineError, LanguageError, MissingExtraError
@@ -33,12 +34,6 @@ def adapters(folder: Path) -> dict[str, str]:
     }
 
 
-def pool_of(corpus: dict[str, list[Sentence]], *languages: str) -> dict[str, Any]:
-    from retrieveall.training.run import LanguageData
-
-    return {language: LanguageData(corpus[language], corpus[language][:4]) for language in languages}
-
-
 class Counting:
     """An executor that says which languages it was given."""
 
@@ -60,7 +55,7 @@ def alone(tiny_model: Path, corpus: dict[str, list[Sentence]], tmp_path_factory:
 
     place = tmp_path_factory.mktemp("alone")
     shutil.copytree(tiny_model, place / "model")
-    train(place / "model", pool_of(corpus, "de"), CONFIG, place / "run", device="cpu", show_bar=False)
+    train(place / "model", data_of(corpus, "de"), CONFIG, place / "run", device="cpu", show_bar=False)
     return place / "model"
 
 
@@ -71,7 +66,7 @@ def test_a_failing_language_costs_no_other_and_only_it_is_trained_again(
     from retrieveall.training.jobs import InProcess, train_pool
 
     before = adapters(model_copy)
-    data = pool_of(corpus, "de", "en", "zh")
+    data = data_of(corpus, "de", "en", "zh")
     bad = Sentence("Paris", (Entity(0, 5, "CITY", "Paris"),), "zh", "1")
     broken = data | {"zh": replace(data["zh"], train=[*corpus["zh"], bad])}
     reported: dict[str, float | None] = {}
@@ -97,7 +92,7 @@ def test_a_failing_language_costs_no_other_and_only_it_is_trained_again(
     assert {name for name, digest in adapters(model_copy).items() if digest != after[name]} == {"zh"}
 
     changed = CONFIG.model_copy(update={"learning_rate": 0.02})
-    third = train_pool(model_copy, pool_of(corpus, "de"), changed, tmp_path / "run", executor, device="cpu")
+    third = train_pool(model_copy, data_of(corpus, "de"), changed, tmp_path / "run", executor, device="cpu")
     assert executor.asked == ["de"], "another setting is another run"
     assert "learning_rate 0.01 then, 0.02 now" in third.failures["de"]
 
@@ -108,7 +103,7 @@ def test_an_unknown_language_starts_nothing(
     from retrieveall.training.jobs import InProcess, train_pool
 
     executor = Counting(InProcess())
-    data = pool_of(corpus, "de")
+    data = data_of(corpus, "de")
     with pytest.raises(LanguageError, match="add-language"):
         train_pool(model_copy, data | {"xx": data["de"]}, CONFIG, tmp_path / "run", executor)
     assert executor.asked == []
@@ -135,7 +130,7 @@ def test_ray_trains_what_a_run_alone_trains(
     monkeypatch.setenv("RAY_worker_niceness", "0")  # by default its workers yield to everything else on the machine
     from retrieveall.training.jobs import RayExecutor, train_pool
 
-    data = pool_of(corpus, "de", "zh")
+    data = data_of(corpus, "de", "zh")
     bad = Sentence("Paris", (Entity(0, 5, "CITY", "Paris"),), "zh", "1")
     broken = data | {"zh": replace(data["zh"], train=[bad])}
     try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny_runs import digests
 
 from retrieveall import RetrieveAll
 from retrieveall.config import TrainingConfig, dump_yaml
@@ -34,11 +34,6 @@ CONFIG = TrainingConfig.model_validate(
         "validation_sentences": 10,
     }
 )
-
-
-def digests(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

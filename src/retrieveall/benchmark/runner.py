@@ -103,6 +103,7 @@ def _locked(out: Path) -> Iterator[None]:
 
 def _planned(config: BenchmarkConfig, out: Path, jobs: int, say: Say) -> tuple[_Run, list[Cell]]:
     """The run and its cells, which are written to ``out``."""
+    config.check_backbone()
     say("reading the corpora")
     corpora = {corpus.language: corpus for corpus in read_corpora(config.data, config.sizes)}
     labels = labels_of(config.data, list(corpora.values()))

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from retrieveall.backbones import Preset, find_preset, preset_names
 from retrieveall.config import BackboneConfig, LabelConfig, TrainingConfig, check_language, load_yaml, parse_config
 from retrieveall.errors import ConfigError
+from retrieveall.tokens.tokenizer import is_hub_id
 
 __all__ = [
     "BenchmarkConfig",
@@ -34,6 +35,8 @@ Levels: TypeAlias = Literal["none", "entity", "context", "both"]
 """Which levels of knowledge a prompt shows."""
 
 _DEFAULT = "default"
+_CONFIGURATIONS = ("config.json", "gliner_config.json")
+"""Files that every folder with a model of Hugging Face or of GLiNER has one of."""
 
 
 class _Strict(BaseModel):
@@ -338,7 +341,7 @@ class BenchmarkConfig(_Strict):
         """The backbone of a method; None for one that has none.
 
         Raises:
-            ConfigError: it needs one, and none is given.
+            ConfigError: it needs one, and none is given, or what is given can be none; names the key.
         """
         if not method.needs_backbone:
             return None
@@ -346,14 +349,29 @@ class BenchmarkConfig(_Strict):
         given = {} if preset is None else dict(preset.model.get("backbone", {}))
         name = method.backbone
         path = self.backbones.get(name, name) if name else self.backbone or given.get("path")
+        key = f"backbones.{name}" if name in self.backbones else "backbone"
         if path is None:
-            key = f"backbones.{name}" if name else "backbone"
             raise ConfigError(f"{method.name}: expected a backbone, got none; give one with --set {key}=DIR_OR_HUB_ID")
+        if not _is_backbone(path):
+            raise ConfigError(
+                f"{method.name}: expected {key} as a Hugging Face folder, with config.json, or a hub id such as "
+                f"Qwen/Qwen2.5-7B, got {path[:200]!r}; check the path"
+            )
         if Path(path).is_dir():
             path = str(Path(path).resolve())
         own = {"path": path, "revision": None if method.backbone else self.revision}
         dtype = method.dtype or self.dtype
         return BackboneConfig(**given | own | ({} if dtype is None else {"dtype": dtype}))
+
+    def check_backbone(self) -> None:
+        """Check the backbone that methods share: without it, most of a benchmark would fail, cell by cell.
+
+        Raises:
+            ConfigError: it is given, and can be none.
+        """
+        sharing = [method for method in self.methods if method.needs_backbone and method.backbone is None]
+        if self.backbone is not None and sharing:
+            self.backbone_of(sharing[0])
 
     def common_training(self, method: _Method) -> dict[str, Any]:
         """The training settings of the preset, then those of the benchmark, as plain data."""
@@ -379,6 +397,14 @@ def _find_preset(name: str) -> Preset:
             f"preset: expected one of {', '.join(preset_names())} or a file of that form, got {name[:80]!r}"
         )
     return found
+
+
+def _is_backbone(path: str) -> bool:
+    """Whether this may be a backbone: a folder with a configuration, or what looks like a hub id."""
+    folder = Path(path)
+    if folder.is_dir():
+        return any((folder / name).is_file() for name in _CONFIGURATIONS)
+    return is_hub_id(path)
 
 
 _STEP = re.compile(r"\d+")

@@ -20,7 +20,7 @@ from typing import Any
 
 from retrieveall.benchmark.cells import Cell
 from retrieveall.benchmark.corpora import Corpus, Gold, read_corpora
-from retrieveall.benchmark.methods import Found, Job, Runner, make_runner
+from retrieveall.benchmark.methods import Found, Job, PreparedRunner, Runner, make_runner
 from retrieveall.benchmark.saved import read_saved, read_saved_lines
 from retrieveall.benchmark.scores import Row, summary
 from retrieveall.benchmark.settings import BenchmarkConfig, RetrieveAllMethod, TrainedMethod
@@ -131,8 +131,10 @@ def prepare_cell(config: BenchmarkConfig, folder: Path, progress: Progress | Non
     """
     job, _ = _open_job(config, folder, "cpu")
     if not is_trained(job.folder):
+        runner = make_runner(job)
+        assert isinstance(runner, PreparedRunner)  # its method says so
         with stopwatch(job.folder / _SECONDS):
-            make_runner(job).prepare(progress)
+            runner.prepare(progress)
             write_atomic(job.folder / _PREPARED, b"{}")
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_language"]
 
-_FEW_STEPS = 50
 _APART = 0.03  # F1 between told and routed
 
 
@@ -95,7 +94,9 @@ def _described(scores: Scores) -> str:
 
 
 def _warnings(language: str, train: Sequence[Sentence], scores: Scores) -> Iterator[str]:
-    if few(train) or scores.steps < _FEW_STEPS:
+    from retrieveall.training.run import FEW_STEPS
+
+    if few(train) or scores.steps < FEW_STEPS:
         yield (
             f"{sizes(train)} and {scores.steps:,} steps are hardly enough to learn from; give more sentences or "
             "--set epochs=N"

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Done", "Extraction", "Source", "summary", "unknown_notes"]
 
+_LONG = 10_000
+"""Characters of the mean text from which on the speed is told in characters, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -72,6 +75,7 @@ class Extraction:
         self.done = Done()
         self._before = 0
         self._seconds = 0.0
+        self._characters = 0
 
     def over(self, documents: Iterable[Document], batch_size: int, advance: Advance) -> None:
         """Predict all documents, and write their results in order."""
@@ -87,6 +91,7 @@ class Extraction:
                 self._stream.write(self._renderer.item(prediction, document.fields))
             self._stream.flush()
             self.done.add(predictions)
+            self._characters += sum(len(each.text) for each in batch)
             if self._partial is not None:
                 self._partial.record({"done": asdict(self.done), "renderer": self._renderer.state()})
         self._stream.write(self._renderer.tail())
@@ -124,7 +129,7 @@ class Extraction:
 
     def summary(self, target: str) -> str:
         """The line at the end."""
-        return summary(self.done.texts, self.done.entities, self._before, self._seconds, target)
+        return summary(self.done.texts, self.done.entities, self._before, self._seconds, target, self._characters)
 
 
 def _place(document: Document, number: int) -> str:
@@ -133,13 +138,16 @@ def _place(document: Document, number: int) -> str:
     return f"text {number:,}" + (f" ({source})" if isinstance(source, str) else "")
 
 
-def summary(texts: int, entities: int, before: int, seconds: float, target: str) -> str:
+def summary(texts: int, entities: int, before: int, seconds: float, target: str, characters: int = 0) -> str:
     """``1,000 texts, 1,503 entities, 210 texts a second, written to out.csv``.
 
     Args:
         before: texts that a stopped run had finished.
+        characters: of the texts of this run; where they are long, as books are, the texts alone tell no speed.
     """
     speed = f"{(texts - before) / max(seconds, 1e-3):,.1f} texts a second"
+    if characters >= _LONG * max(1, texts - before):
+        speed += f", {characters / max(seconds, 1e-3):,.0f} characters a second"
     resumed = f" ({before:,} of them from the stopped run)" if before else ""
     where = f", written to {target}" if target else ""
     return (

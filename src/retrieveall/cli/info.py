@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["info"]
 
+_SCORES = (
+    "Scores are those of each adapter's training, on its own validation sentences. Which corpus these are from is not "
+    "recorded; the model's card may say so."
+)
+"""What adapter cards do not hold is not guessed: a figure without its set is read as that of a known test set."""
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
 
@@ -166,3 +171,6 @@ def _print(facts: dict[str, Any]) -> None:
             Text(visible(scores)),
         )
     console.print(table)
+    if any(card["scores"] for card in facts["adapters"].values()):
+        console.print()
+        console.print(Text(_SCORES, style="dim"))

@@ -53,11 +53,13 @@ def from_arguments(texts: Sequence[str]) -> Iterator[Document]:
     Raises:
         InputError: an argument that is not UTF-8.
     """
-    for text in texts:
+    for number, text in enumerate(texts, start=1):
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise InputError("expected TEXT in UTF-8, got other bytes; pass it as a file with --input") from None
+            raise InputError(
+                f"expected TEXT in UTF-8, got other bytes as text {number}; pass it as a file with --input"
+            ) from None
         yield Document(text)
 
 

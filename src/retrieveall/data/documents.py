@@ -39,7 +39,7 @@ def batches(documents: Iterable[Document], size: int) -> Iterator[list[Document]
             if len(batch) == size or characters >= _BATCH_CHARACTERS:
                 yield batch
                 batch, characters = [], 0
-    except DataError:
+    except Exception:  # also of the file system, in the middle of a file
         if batch:
             yield batch
         raise

@@ -213,7 +213,12 @@ async def extract(request: Request, asked: Asked, service: Served) -> Response:
 
 
 async def extract_stream(request: Request, asked: Asked, service: Served) -> Response:
-    """The same for long lists: one line of JSON per text, in order, as soon as it is computed."""
+    """The same for long lists: one line of JSON per text, in order, as soon as it is computed.
+
+    A text that is too long, or on which the engine failed, has an ``error`` in its line; the others are answered. A
+    body that is not as described, such as one with a number among its texts, is refused as a whole, before any is
+    computed.
+    """
     return StreamingResponse(await service.stream(asked), media_type=_NDJSON)
 
 

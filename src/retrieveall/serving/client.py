@@ -100,7 +100,8 @@ class Client:
 
     Raises:
         InputError: what the server refused, with its reason.
-        EngineError: the server could not be reached, has no room after all retries, or failed.
+        EngineError: the server could not be reached, has no room after all retries, or failed; in a stream also for
+            a text without a result, after those before it.
 
     Examples:
         >>> with Client("http://127.0.0.1:8080") as client:

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -106,7 +106,9 @@ class Service:
             ClientLeft: noticed by ``receive``; what waits is not computed.
             EngineDown: the engine failed.
         """
-        tasks = self._tasks(asked, self.settings.texts)
+        for reason in self._refused(asked).values():
+            raise TooMuch(reason)
+        tasks = self._tasks(asked, asked.listed(), self.settings.texts)
         labels = self._labels(asked)
         job = self.batcher.submit(tasks)
         results = []
@@ -121,16 +123,26 @@ class Service:
     async def stream(self, asked: ExtractRequest) -> AsyncIterator[bytes]:
         """Lines of JSON, for many texts. Only a few parts of the list are queued at once.
 
+        A text that is too long is refused in its own line; the others are computed.
+
         Raises:
             TooMuch, InputError, Overloaded, Closing: before the first line.
         """
-        tasks = self._tasks(asked, self.settings.stream_texts)
+        refused = self._refused(asked)
+        # In the place of a refused text there is an empty one, so that lines keep their numbers.
+        texts = ["" if number in refused else text for number, text in enumerate(asked.listed())]
+        tasks = self._tasks(asked, texts, self.settings.stream_texts)
         labels = self._labels(asked)
         first = self.batcher.submit(tasks[:_PART])
-        return self._lines(tasks, first, labels, asked)
+        return self._lines(tasks, first, labels, asked, refused)
 
     async def _lines(
-        self, tasks: Sequence[Task], first: Job, labels: Collection[str], asked: ExtractRequest
+        self,
+        tasks: Sequence[Task],
+        first: Job,
+        labels: Collection[str],
+        asked: ExtractRequest,
+        refused: Mapping[int, str],
     ) -> AsyncIterator[bytes]:
         queued: deque[Job] = deque([first])
         start, done = _PART, 0
@@ -144,6 +156,8 @@ class Service:
                     start += _PART
                 answers = await self._answers(queued.popleft())
                 for answer in answers:
+                    if done in refused:
+                        answer = Failure(refused[done])
                     chosen = self._chosen(answer, labels, asked) if isinstance(answer, Prediction) else answer
                     yield _line(done, chosen, explain=asked.explain)
                     done += 1
@@ -196,15 +210,19 @@ class Service:
             raise ClientLeft
         raise TimedOut(f"not done within {self.settings.seconds:g} s; send fewer texts, or repeat later")
 
-    def _tasks(self, asked: ExtractRequest, most: int) -> list[Task]:
-        texts = asked.listed()
+    def _refused(self, asked: ExtractRequest) -> dict[int, str]:
+        """The texts that are too long, by their numbers, with the reason."""
+        most = self.settings.characters
+        return {
+            number: f"expected texts of at most {most:,} characters, got {len(text):,} as text {number} of the list "
+            "(the first is 0); split the text"
+            for number, text in enumerate(asked.listed())
+            if len(text) > most
+        }
+
+    def _tasks(self, asked: ExtractRequest, texts: Sequence[str], most: int) -> list[Task]:
         if len(texts) > most:
             raise TooMuch(f"expected at most {most:,} texts, got {len(texts):,}; send them in several requests")
-        longest = max(map(len, texts), default=0)
-        if longest > self.settings.characters:
-            raise TooMuch(
-                f"expected texts of at most {self.settings.characters:,} characters, got {longest:,}; split the text"
-            )
         levels: tuple[Level, ...] = tuple(level for level in LEVELS if level in asked.levels)
         languages = languages_per_text(asked.language, len(texts), self.model.languages)
         pairs = zip(texts, languages, strict=True)

@@ -35,6 +35,7 @@ from retrieveall.training.session import Session
 from retrieveall.training.validation import best_scaling
 
 __all__ = [
+    "FEW_STEPS",
     "Fitted",
     "LanguageData",
     "Progress",
@@ -53,7 +54,8 @@ _SMALL = 1_000  # sentences below which batches are small, so that there are mor
 _SMALL_BATCH = 2
 _SMALL_ROW = 128  # tokens; the examples of a few prompts
 _TOGETHER = "mul"  # ISO 639-2 for several languages: the adapter of all of them, while they train one
-_FEW_STEPS = 50  # of a language; below, hardly anything is learnt
+FEW_STEPS = 50
+"""Steps of a language below which hardly anything is learnt."""
 
 
 def create_model(
@@ -310,12 +312,12 @@ class Training(Session):
     def _too_few(self, languages: int) -> str | None:
         """What is wrong with the number of steps, if anything is."""
         steps = self.steps // languages
-        if steps >= _FEW_STEPS:
+        if steps >= FEW_STEPS:
             return None
         sentences = sum(map(len, self.sentences.values())) // languages
-        how = f"--set steps={_FEW_STEPS * 4 * languages}, or --set batch_size=2 and more epochs"
+        how = f"--set steps={FEW_STEPS * 4 * languages}, or --set batch_size=2 and more epochs"
         return (
-            f"{sentences:,} sentences a language give {steps:,} steps of training; in fewer than {_FEW_STEPS} hardly "
+            f"{sentences:,} sentences a language give {steps:,} steps of training; in fewer than {FEW_STEPS} hardly "
             f"anything is learnt: {how}, or more sentences"
         )
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 
-from retrieveall.benchmark.methods.base import Found, Job, Runner
+from retrieveall.benchmark.methods.base import Found, Job, PreparedRunner, Runner
 from retrieveall.benchmark.settings import Method, RetrieveAllMethod, TrainedMethod
 from retrieveall.errors import MissingExtraError
 
-__all__ = ["Found", "Job", "Runner", "check_installed", "make_runner"]
+__all__ = ["Found", "Job", "PreparedRunner", "Runner", "check_installed", "make_runner"]
 
 _RUNNERS = {
     "retrieveall": "retrieveall_runner:RetrieveAllRunner",

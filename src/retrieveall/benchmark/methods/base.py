@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from retrieveall.benchmark.corpora import Corpus
 from retrieveall.config import BackboneConfig, LabelConfig, TrainingConfig
@@ -13,7 +13,7 @@ from retrieveall.errors import ConfigError
 from retrieveall.training.data import Progress
 from retrieveall.types import Entity, Sentence, Word
 
-__all__ = ["Found", "InProcess", "Job", "Runner", "folder_bytes", "repeated", "to_entities"]
+__all__ = ["Found", "InProcess", "Job", "PreparedRunner", "Runner", "folder_bytes", "repeated", "to_entities"]
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,6 @@ class Found:
 class Runner(Protocol):
     """A method at work on one job."""
 
-    def prepare(self, progress: Progress | None = None) -> None:
-        """Do what comes before training and needs no GPU; ``fit`` goes on from it."""
-        ...
-
     def fit(self) -> None:
         """Train and leave the model in the job's folder; stopped and called again, it goes on where it can."""
         ...
@@ -87,13 +83,19 @@ class Runner(Protocol):
         ...
 
 
+@runtime_checkable
+class PreparedRunner(Runner, Protocol):
+    """The runner of a method that ``is_prepared``."""
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Do what comes before training and needs no GPU; ``fit`` goes on from it."""
+        ...
+
+
 class InProcess:
     """What runners have in common that work in this process."""
 
     memory_mb = 0.0
-
-    def prepare(self, progress: Progress | None = None) -> None:
-        """Nothing to prepare."""
 
     def close(self) -> None:
         """Nothing to release."""

@@ -12,7 +12,6 @@ from retrieveall.benchmark.peers import PROGRAMS, clean_environment, python_of
 from retrieveall.benchmark.settings import PeerMethod
 from retrieveall.data import segment, to_word_spans
 from retrieveall.errors import ConfigError, RetrieveAllError
-from retrieveall.training.data import Progress
 from retrieveall.types import Entity, Word
 
 __all__ = ["PeerRunner"]
@@ -37,9 +36,6 @@ class PeerRunner:
         self._process: subprocess.Popen[str] | None = None
         self.memory_mb = 0.0
         """Peak memory of the other process."""
-
-    def prepare(self, progress: Progress | None = None) -> None:
-        """Nothing to prepare."""
 
     def fit(self) -> None:
         source = self._job.folder / "sentences.jsonl"

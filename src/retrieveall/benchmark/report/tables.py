@@ -121,6 +121,7 @@ def _reason(results: Results, method: str) -> str:
     signs = (
         "expected the backbone in",
         "expected a backbone, got none",
+        "as a Hugging Face folder",
         "expected tokenizer.json in",
         "could not load the",
     )

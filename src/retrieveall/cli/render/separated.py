@@ -34,6 +34,7 @@ class SeparatedRenderer(Renderer):
     def __init__(self, separator: str) -> None:
         self._separator = separator
         self._fields: list[str] | None = None
+        self._columns: list[str] = []
         self._row = 0
         self._cut = 0
         self._left_out: set[str] = set()
@@ -43,12 +44,12 @@ class SeparatedRenderer(Renderer):
         stream = StringIO()
         write = csv.writer(stream, delimiter=self._separator, lineterminator="\n").writerow
         if self._fields is None:
-            self._fields = list(fields)
-            write(["row", *_columns(self._fields), *COLUMNS])
-        self._left_out.update(name for name in fields if name not in self._fields)
+            self._carry(list(fields))
+            write(["row", *self._columns, *COLUMNS])
+        self._left_out.update(name for name in fields if name not in (self._fields or ()))
         self._row += 1
         self._cut += len(prediction.text) > LONG
-        carried = [self._values.cell(fields.get(name)) for name in self._fields]
+        carried = [self._values.cell(fields.get(name)) for name in self._fields or ()]
         for number, row in enumerate(prediction.to_rows()):
             if number == 1:
                 carried = [_beginning(cell) for cell in carried]
@@ -62,10 +63,8 @@ class SeparatedRenderer(Renderer):
 
     def notes(self) -> list[str]:
         found = self._values.notes()
-        fields = self._fields or []
-        renamed = [
-            f"{name} as {column}" for name, column in zip(fields, _columns(fields), strict=True) if name != column
-        ]
+        pairs = zip(self._fields or [], self._columns, strict=True)
+        renamed = [f"{name} as {column}" for name, column in pairs if name != column]
         if renamed:
             found.append(
                 "note: the result has columns of the same names as the input; those of the input are kept: "
@@ -89,9 +88,14 @@ class SeparatedRenderer(Renderer):
         return own | {"values": self._values.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._fields, self._row, self._cut = state["fields"], state["row"], state.get("cut", 0)
+        if state["fields"] is not None:
+            self._carry(state["fields"])
+        self._row, self._cut = state["row"], state.get("cut", 0)
         self._left_out = set(state["left_out"])
         self._values.restore(state.get("values", {}))
+
+    def _carry(self, fields: list[str]) -> None:
+        self._fields, self._columns = fields, _columns(fields)
 
 
 def _columns(fields: Sequence[str]) -> list[str]:

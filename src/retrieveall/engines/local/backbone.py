@@ -142,9 +142,11 @@ def backbone_source(config: ModelConfig, folder: Path | None) -> str:
         if is_hub_id(named):
             return named
         where = folder / named if folder is not None else Path(named)
+        # A model that is yet to be made has no settings to look into.
+        remedy = "check the path" if folder is None else "check backbone.path in retrieveall.yaml"
         raise ModelFolderError(
             f"expected the backbone in {str(where)[:300]!r} or a hub id such as 'Qwen/Qwen2.5-7B', "
-            "found neither; check backbone.path in retrieveall.yaml"
+            f"found neither; {remedy}"
         )
     refuse_unsafe_weights(local)
     _refuse_detours(local)
