@@ -12,9 +12,9 @@ from retrieveall.data import find_borders, segment
 from retrieveall.stages.window import Cut, cut_windows
 
 
-def windows_of(text: str, size: int, overlap: int) -> list[Cut]:
+def windows_of(text: str, size: int, overlap: int, few: int | None = None) -> list[Cut]:
     words = segment(text)
-    return cut_windows(len(words), size, overlap, borders=find_borders(text, words))
+    return cut_windows(len(words), size, overlap, few=few, borders=find_borders(text, words))
 
 
 TEXTS = st.text(st.sampled_from('aé北 .!。"\n'), max_size=200)
@@ -24,7 +24,7 @@ TEXTS = st.text(st.sampled_from('aé北 .!。"\n'), max_size=200)
 def test_kept_parts_partition_the_words(text: str, size: int, data: st.DataObject) -> None:
     words = segment(text)
     overlap = data.draw(st.integers(0, size // 2))
-    windows = windows_of(text, size, overlap)
+    windows = windows_of(text, size, overlap, data.draw(st.none() | st.integers(1, 40)))
     position = 0
     for window in windows:
         assert window.keep_start == position < window.keep_end
@@ -62,6 +62,22 @@ def test_cuts_at_sentence_ends_need_no_overlap() -> None:
     text = "Somebody came along. " * 10
     windows = windows_of(text, 10, 4)
     assert windows == [Cut(i, i + 8, i, i + 8) for i in range(0, 40, 8)]
+
+
+@pytest.mark.parametrize("join", [" ", "\n", "\n\n"])
+def test_a_window_of_several_sentences_has_few_words(join: str) -> None:
+    text = join.join(["Somebody came along."] * 10)
+    assert windows_of(text, 100, 4, few=9) == [Cut(i, i + 8, i, i + 8) for i in range(0, 40, 8)]
+
+
+def test_a_sentence_of_more_words_is_one_window() -> None:
+    long = "Somebody" + " came" * 20 + ". "
+    assert windows_of("He came. " + long + "He went. She went.", 100, 4, few=9) == [
+        Cut(0, 3, 0, 3),
+        Cut(3, 25, 3, 25),
+        Cut(25, 31, 25, 31),
+    ]
+    assert windows_of(long * 2, 100, 4, few=1) == [Cut(0, 22, 0, 22), Cut(22, 44, 22, 44)]
 
 
 @pytest.mark.parametrize("ending", ["。", "!", "...?", "wahr.“ ", "said.) ", "line\n\n"])

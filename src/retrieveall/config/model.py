@@ -119,9 +119,12 @@ class RoutingConfig(Strict):
 
 
 class WindowConfig(Strict):
-    """Long texts are split into overlapping windows of words."""
+    """Long texts are split into windows of words, at sentence ends if possible, else overlapping."""
 
     words: int = Field(default=128, ge=8, description="maximum words per window")
+    sentences: int = Field(
+        default=40, ge=1, description="maximum words of a window of several sentences; a longer sentence is a window"
+    )
     overlap: int = Field(
         default=32, ge=0, description="words shared with the next window where the split is not at a sentence end"
     )

@@ -134,10 +134,10 @@ class Stages:
         source = normalise(text)
         words = segment(source.text, particles=self._config.windows.hangul == "particles")
         costs = [self._cost((word,)) for word in words] if self._cost(words) > self._room else None
-        size, overlap = self._config.windows.words, self._config.windows.overlap
+        size, overlap, few = self._config.windows.words, self._config.windows.overlap, self._config.windows.sentences
         borders = find_borders(source.text, words)
         windows = []
-        for cut in cut_windows(len(words), size, overlap, borders=borders, costs=costs, budget=self._room):
+        for cut in cut_windows(len(words), size, overlap, few=few, borders=borders, costs=costs, budget=self._room):
             inside = words[cut.start : cut.end]
             offset = inside[0].start
             keep = cut.keep_start - cut.start, cut.keep_end - cut.start

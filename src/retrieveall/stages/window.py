@@ -1,7 +1,8 @@
 """Stage 1, window: normalise texts, segment them into words and split long ones into overlapping windows.
 
-A text of at most ``size`` words is one window. A longer one is split at borders (``retrieveall.data.borders``) if
-possible; elsewhere the neighbouring windows overlap, so that every word has context on both sides.
+A window is as many whole sentences as have ``few`` words together, or one longer sentence: models learn from single
+sentences, and lose names in a window of many. Sentences end at borders (``retrieveall.data.borders``). Where none is
+within ``size`` words, the neighbouring windows overlap, so that every word has context on both sides.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ def cut_windows(
     size: int,
     overlap: int,
     *,
+    few: int | None = None,
     borders: Sequence[int] = (),
     costs: Sequence[int] | None = None,
     budget: int = 0,
@@ -112,6 +114,7 @@ def cut_windows(
 
     Args:
         overlap: words shared by two windows that are split elsewhere than at a border, at most half of ``size``.
+        few: words that a window of several sentences has at most; None: ``size``.
         borders: numbers of the words that begin after a border, ascending.
         costs: cost of each word, such as its tokens. A window costs at most ``budget``, or keeps a single word and
             adds at most a quarter of the budget to it.
@@ -128,8 +131,7 @@ def cut_windows(
         end = min(start + size, count)
         if sums is not None:
             end = min(end, max(kept + 1, bisect_right(sums, sums[start] + budget) - 1))
-        # In the second half, so that windows are not short.
-        stop = end if end == count else _last_border(borders, max(kept, start + (end - start) // 2), end)
+        stop = _sentence_end(borders, kept, kept + (few or size), end, count)
         if stop is None:
             # The next window begins `overlap` words before its kept words; this one drops the last half of them.
             stop = max(kept + 1, end - min(overlap, end - kept) // 2)
@@ -138,6 +140,17 @@ def cut_windows(
         windows.append(Cut(start, end, kept, stop))
         kept = stop
     return windows
+
+
+def _sentence_end(borders: Sequence[int], kept: int, wanted: int, end: int, count: int) -> int | None:
+    """The last border or end of the text up to word ``wanted``, else the first one; None if that is after ``end``."""
+    if end == count <= wanted:
+        return count
+    stop = _last_border(borders, kept, min(wanted, end))
+    if stop is None:
+        i = bisect_right(borders, kept)
+        stop = borders[i] if i < len(borders) else count
+    return stop if stop <= end else None
 
 
 def _last_border(borders: Sequence[int], after: int, end: int) -> int | None:
