@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieveall.data import find_borders, segment
+from retrieveall.data import find_borders, script_changes, segment
 
 # (sentence that ends with a name, sentence that begins with one), without their stops
 SENTENCES = {
@@ -184,3 +184,29 @@ def test_time_is_linear(text: str) -> None:
         return best
 
     assert seconds(40_000) < 8 * max(seconds(10_000), 0.03)
+
+
+@pytest.mark.parametrize(
+    ("parts", "changes"),
+    [
+        (("Tim Cook came. ", "习近平昨天访问了上海。", "He left again. "), (1, 2)),
+        (
+            ("田中さんは昨日トヨタを訪れた。", "习近平昨天访问了上海。"),
+            (),
+        ),  # Chinese characters and kana are one script
+        (("Он приехал в Казань. ", "Er kam aus Kasan. ", "Sie blieb."), (1,)),
+        (("김민수는 삼성전자에서 일한다. ", "OK. ", "문재인 대통령은 부산을 방문했다."), ()),  # too few letters
+        (("Tim Cook met 习近平 there. ", "He left again."), ()),
+        (("1984. ", "!!! ", "Tim Cook came. "), ()),
+    ],
+)
+def test_changes_of_script(parts: tuple[str, ...], changes: tuple[int, ...]) -> None:
+    text = "".join(parts)
+    words = segment(text)
+    found = [words[number].start for number in script_changes(words, find_borders(text, words))]
+    assert found == [sum(map(len, parts[:number])) for number in changes]
+
+
+def test_the_script_of_a_text_without_borders_does_not_change() -> None:
+    assert script_changes([], []) == []
+    assert script_changes(segment("Ulm"), []) == []

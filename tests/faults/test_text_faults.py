@@ -92,7 +92,7 @@ def test_no_text_and_no_retrieved_sentence_becomes_a_special_token(
     model: RetrieveAll = request.getfixturevalue(fixture)
     wide = {
         "prompt": model.config.prompt.model_copy(update={"max_tokens": 10_000}),
-        "windows": WindowConfig(words=1000, sentences=1000),
+        "windows": WindowConfig(words=1000, joined_words=1000),
     }
     stages = Stages(model.config.model_copy(update=wide), None, model.engine.codec)
     decoder: Any = model.decoder

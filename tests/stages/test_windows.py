@@ -70,6 +70,14 @@ def test_a_window_of_several_sentences_has_few_words(join: str) -> None:
     assert windows_of(text, 100, 4, few=9) == [Cut(i, i + 8, i, i + 8) for i in range(0, 40, 8)]
 
 
+def test_no_window_goes_over_an_end() -> None:
+    cuts = cut_windows(12, 100, 4, borders=[3, 6, 9], ends=[6])
+    assert cuts == [Cut(0, 6, 0, 6), Cut(6, 12, 6, 12)]
+    assert cut_windows(12, 100, 4, few=4, borders=[3, 6, 9], ends=[6]) == [
+        Cut(i, i + 3, i, i + 3) for i in (0, 3, 6, 9)
+    ]
+
+
 def test_a_sentence_of_more_words_is_one_window() -> None:
     long = "Somebody" + " came" * 20 + ". "
     assert windows_of("He came. " + long + "He went. She went.", 100, 4, few=9) == [

@@ -122,7 +122,7 @@ class WindowConfig(Strict):
     """Long texts are split into windows of words, at sentence ends if possible, else overlapping."""
 
     words: int = Field(default=128, ge=8, description="maximum words per window")
-    sentences: int = Field(
+    joined_words: int = Field(
         default=40, ge=1, description="maximum words of a window of several sentences; a longer sentence is a window"
     )
     overlap: int = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retrieveall.data.borders import find_borders
+from retrieveall.data.borders import find_borders, script_changes
 from retrieveall.data.conll import is_unspaced, write_conll
 from retrieveall.data.edges import has_letter, may_be_edge
 from retrieveall.data.hub import read_hub
@@ -37,6 +37,7 @@ __all__ = [
     "normalise_sentence",
     "read_corpus",
     "read_hub",
+    "script_changes",
     "segment",
     "spans_to_tags",
     "splits_in",

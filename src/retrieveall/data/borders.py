@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 import regex
 
 from retrieveall.types import Word
 
-__all__ = ["find_borders", "line_starts", "sentence_starts"]
+__all__ = ["find_borders", "line_starts", "script_changes", "sentence_starts"]
 
 
 def find_borders(text: str, words: Sequence[Word]) -> list[int]:
@@ -33,6 +36,41 @@ def find_borders(text: str, words: Sequence[Word]) -> list[int]:
     sentences = list(sentence_starts(text))
     found = {bisect_left(starts, at) for at in (*sentences, *line_starts(text, sentences))}
     return sorted(number for number in found if 0 < number < len(words))
+
+
+_FEW_LETTERS = 6
+"""Fewer do not change the script of a text."""
+
+
+def script_changes(words: Sequence[Word], borders: Sequence[int]) -> list[int]:
+    """Those of ``borders`` at which the script changes that most letters are in, and with it the language.
+
+    Chinese characters and kana are one script. A stretch of a few letters, such as a cell with a number and a unit, is
+    in that of the one before it.
+    """
+    changes: list[int] = []
+    before = None
+    if not borders:
+        return changes
+    for start, end in pairwise((0, *borders, len(words))):
+        scripts = Counter(map(_script, (letter for word in words[start:end] for letter in word.text)))
+        del scripts[None]
+        script, letters = max(scripts.items(), key=itemgetter(1), default=(None, 0))
+        if letters < _FEW_LETTERS:
+            continue
+        if before not in (None, script):
+            changes.append(start)
+        before = script
+    return changes
+
+
+@lru_cache(maxsize=4096)
+def _script(letter: str) -> str | None:
+    """The first word of its Unicode name, which for a letter is its script; None for what is no letter."""
+    if not letter.isalpha():
+        return None
+    name = unicodedata.name(letter, "").partition(" ")[0]
+    return "CJK" if name in ("HIRAGANA", "KATAKANA") else name
 
 
 # -- sentences ----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from retrieveall.config import ModelConfig
-from retrieveall.data import find_borders, normalise, segment
+from retrieveall.data import find_borders, normalise, script_changes, segment
 from retrieveall.knowledge import KnowledgeBase
 from retrieveall.prompts import ChatFrame, Piece, Prompt, PromptBuilder, load_template
 from retrieveall.routing import Router
@@ -134,10 +134,20 @@ class Stages:
         source = normalise(text)
         words = segment(source.text, particles=self._config.windows.hangul == "particles")
         costs = [self._cost((word,)) for word in words] if self._cost(words) > self._room else None
-        size, overlap, few = self._config.windows.words, self._config.windows.overlap, self._config.windows.sentences
+        size, overlap, few = self._config.windows.words, self._config.windows.overlap, self._config.windows.joined_words
         borders = find_borders(source.text, words)
+        cuts = cut_windows(
+            len(words),
+            size,
+            overlap,
+            few=few,
+            borders=borders,
+            ends=script_changes(words, borders),
+            costs=costs,
+            budget=self._room,
+        )
         windows = []
-        for cut in cut_windows(len(words), size, overlap, few=few, borders=borders, costs=costs, budget=self._room):
+        for cut in cuts:
             inside = words[cut.start : cut.end]
             offset = inside[0].start
             keep = cut.keep_start - cut.start, cut.keep_end - cut.start

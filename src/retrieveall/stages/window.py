@@ -107,6 +107,7 @@ def cut_windows(
     *,
     few: int | None = None,
     borders: Sequence[int] = (),
+    ends: Sequence[int] = (),
     costs: Sequence[int] | None = None,
     budget: int = 0,
 ) -> list[Cut]:
@@ -116,6 +117,7 @@ def cut_windows(
         overlap: words shared by two windows that are split elsewhere than at a border, at most half of ``size``.
         few: words that a window of several sentences has at most; None: ``size``.
         borders: numbers of the words that begin after a border, ascending.
+        ends: those of ``borders`` that no window goes over.
         costs: cost of each word, such as its tokens. A window costs at most ``budget``, or keeps a single word and
             adds at most a quarter of the budget to it.
     """
@@ -128,7 +130,8 @@ def cut_windows(
             start = max(0, kept - overlap)
             if sums is not None:
                 start = max(start, bisect_left(sums, sums[kept] - budget // 4))
-        end = min(start + size, count)
+        i = bisect_right(ends, kept)
+        end = min(start + size, ends[i] if i < len(ends) else count)
         if sums is not None:
             end = min(end, max(kept + 1, bisect_right(sums, sums[start] + budget) - 1))
         stop = _sentence_end(borders, kept, kept + (few or size), end, count)
