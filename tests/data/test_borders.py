@@ -193,7 +193,7 @@ def test_time_is_linear(text: str) -> None:
         (
             ("田中さんは昨日トヨタを訪れた。", "习近平昨天访问了上海。"),
             (),
-        ),  # Chinese characters and kana are one script
+        ),
         (("Он приехал в Казань. ", "Er kam aus Kasan. ", "Sie blieb."), (1,)),
         (("김민수는 삼성전자에서 일한다. ", "OK. ", "문재인 대통령은 부산을 방문했다."), ()),  # too few letters
         (("Tim Cook met 习近平 there. ", "He left again."), ()),

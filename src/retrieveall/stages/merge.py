@@ -22,7 +22,7 @@ class Weighted(Protocol):
 def merge_routes(windows: Sequence[Weighted], routes: Sequence[Route]) -> Route:
     """The route of a single window; the word-weighted mean of several.
 
-    A text is unknown if windows with most of its words are; its adapters are then the mean over those, and else the mean
+    A text is unknown if windows with most of its words are; its adapters are then the mean over those, and else
     over the others. Windows without letters do not count.
     """
     some = [pair for pair in zip(windows, routes, strict=True) if pair[1].reason != NO_LETTERS]
