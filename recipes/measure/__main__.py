@@ -32,8 +32,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         type=_names,
-        help="only these parts: running, negatives, panx, ordinary, not_in_the_pool, pairs, speed; all that have an"
-        " input if left out",
+        help="only these parts: running, negatives, panx, ordinary, not_in_the_pool, pairs, documents, speed; all"
+        " that have an input if left out",
     )
     parser.add_argument(
         "--split",

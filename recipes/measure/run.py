@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from recipes.measure.documents import measure_documents
 from recipes.measure.ordinary import measure_not_in_the_pool, measure_ordinary, read_ordinary
 from recipes.measure.pairs import measure_pairs
 from recipes.measure.panx import Split, measure_panx
@@ -27,6 +28,7 @@ NEEDS = {
     "ordinary": "ordinary",
     "not_in_the_pool": "not_in_the_pool",
     "pairs": "ner",
+    "documents": "ner",
     "speed": "ner",
 }
 """The parts in the order in which they run, and the input of each."""
@@ -118,6 +120,9 @@ class Measurement:
 
     def _pairs(self) -> dict[str, Any]:
         return measure_pairs(self.model, self._sets)
+
+    def _documents(self) -> dict[str, Any]:
+        return measure_documents(self.model, self._sets)
 
     def _speed(self) -> dict[str, Any]:
         return measure_speed(self.name, texts_of_words(self._sets), self.variant)

@@ -120,6 +120,7 @@ _PARTS: dict[str, Callable[[Results], str]] = {
     "ordinary": _ordinary,
     "not_in_the_pool": _not_in_the_pool,
     "pairs": _pairs,
+    "documents": _running,
     "speed": _speed,
 }
 

@@ -11,6 +11,7 @@ import pytest
 
 from recipes.measure.__main__ import parse
 from recipes.measure.card import render_card
+from recipes.measure.documents import documents_of, measure_documents
 from recipes.measure.ordinary import measure_not_in_the_pool, measure_ordinary, parse_marked, read_ordinary
 from recipes.measure.pairs import SentencePair, measure_pairs, pairs_of
 from recipes.measure.panx import measure_panx
@@ -101,6 +102,19 @@ def test_running_text_is_scored_by_set_and_language(ner: Path) -> None:
         "spurious": 1,
         "rate": pytest.approx(1 / 3),
     }
+
+
+def test_documents_are_sentences_of_a_set_a_line_each(ner: Path) -> None:
+    news, _, korean = (documents_of(each, 2) for each in read_running(ner))
+    assert news.texts == ["Ada left Ulm.\nIt rained.", "He said so"]
+    [first, _] = news.sentences
+    assert [first.sentence.text[e.start : e.end] for e in first.sentence.entities] == ["Ada", "Ulm"]
+    assert [first.sentence.text[start:end] for start, end in first.tokens[3:6]] == [".", "It", "rained"]
+    assert korean.texts == ["서울에서 만났다.\n비가 왔다."]
+    answers = {news.texts[0]: [("Ada", "PER", 0.9), ("It", "PER", 0.9)]}
+    found = measure_documents(TableModel(answers), read_running(ner))  # ten sentences, so all of a set
+    assert found["sets"]["en/news"]["sentences"] == 1
+    assert found["sets"]["en/news"]["f1"] == 0.0
 
 
 def test_other_labels_do_not_count() -> None:
@@ -225,7 +239,7 @@ def test_panx_is_what_evaluate_gives(ner: Path) -> None:
 
 
 def test_parts_need_their_inputs(ner: Path) -> None:
-    assert parts_to_run(Inputs(ner=ner), None) == ["running", "negatives", "pairs", "speed"]
+    assert parts_to_run(Inputs(ner=ner), None) == ["running", "negatives", "pairs", "documents", "speed"]
     assert parts_to_run(Inputs(ner=ner), ["speed", "running"]) == ["running", "speed"]
     for inputs, only in ((Inputs(ner=ner), ["panx"]), (Inputs(ner=ner), ["other"]), (Inputs(), None)):
         with pytest.raises(InputError):
