@@ -69,12 +69,16 @@ def _freeze(mapping: Mapping[K, V]) -> FrozenMapping[K, V]:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word of a text: ``text == source[start:end]``; ``space_before``: white space precedes it."""
+    """One word of a text: ``text == source[start:end]``.
+
+    ``space_before``: white space precedes it. ``opens``: a model reads it as the first word of a text.
+    """
 
     text: str
     start: int
     end: int
     space_before: bool = False
+    opens: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from retrieveall.config import ModelConfig
@@ -133,7 +134,10 @@ class Stages:
     def _cut(self, number: int, text: str) -> list[Window]:
         source = normalise(text)
         words = segment(source.text, particles=self._config.windows.hangul == "particles")
-        costs = [self._cost((word,)) for word in words] if self._cost(words) > self._room else None
+        # The first word of a window may have other tokens than the same word inside one.
+        costs = None
+        if self._cost(words) > self._room:
+            costs = [max(self._cost((word,)), self._cost((_opening(word),))) for word in words]
         size, overlap, few = self._config.windows.words, self._config.windows.overlap, self._config.windows.joined_words
         borders = find_borders(source.text, words)
         cuts = cut_windows(
@@ -148,7 +152,8 @@ class Stages:
         )
         windows = []
         for cut in cuts:
-            inside = words[cut.start : cut.end]
+            # Models learn from texts of one window, so every window has to look like a text.
+            inside = [_opening(words[cut.start]), *words[cut.start + 1 : cut.end]]
             offset = inside[0].start
             keep = cut.keep_start - cut.start, cut.keep_end - cut.start
             stretch = source.text[offset : inside[-1].end]
@@ -160,3 +165,7 @@ class Stages:
     def _cost(self, words: Sequence[Word]) -> int:
         """Tokens of the words in a request, over all copies."""
         return self._counter.cost(words) * self._config.decoder.copies
+
+
+def _opening(word: Word) -> Word:
+    return replace(word, opens=True)

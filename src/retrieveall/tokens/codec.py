@@ -82,10 +82,16 @@ class TokenCodec:
         if self._always:
             return [self._encode(space + word.text) for word in words]
         found = [self._encode(space + word.text if word.space_before else word.text) for word in words]
-        if self._first and words and words[0].start == 0 and not words[0].space_before:
-            ids = self._encode(space + words[0].text)
-            found[0] = ids[1:] if len(ids) > 1 and ids[0] == self._mark else ids
+        if words and (words[0].opens or (words[0].start == 0 and not words[0].space_before)):
+            found[0] = self._opening(words[0].text)
         return found
+
+    def _opening(self, word: str) -> tuple[int, ...]:
+        """Token ids of the first word of a text."""
+        if not self._first:
+            return self._encode(word)
+        ids = self._encode(self._space + word)
+        return ids[1:] if len(ids) > 1 and ids[0] == self._mark else ids
 
     def piece(self, piece: Piece) -> list[int]:
         """Token ids of one piece of a prompt."""
