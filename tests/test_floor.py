@@ -97,3 +97,27 @@ def test_texts_in_languages_that_are_not_in_the_pool_are_named_so() -> None:
     predictions = base().predict(texts)
     assert [(each.text, each.route.reason) for each in predictions if each.route.reason != "unknown"] == []
     assert all(not each.route.adapters for each in predictions)
+
+
+IN_A_DOCUMENT = [
+    "习近平昨天访问了上海。",
+    "Angela Merkel traveled to Paris on Monday.",
+    "김민수는 삼성전자에서 일한다.",
+    "Владимир Путин посетил вчера Казань.",
+    "安倍晋三は東京で生まれた。",
+]
+
+
+@pytest.mark.parametrize("join", ["\n", "\n\n", " "])
+def test_a_name_in_a_document_scores_as_it_does_alone(join: str) -> None:
+    alone = [(e.text, e.score) for each in base().predict(IN_A_DOCUMENT) for e in each.entities]
+    [document] = base().predict([join.join(IN_A_DOCUMENT)])
+    assert [e.text for e in document.entities] == [text for text, _ in alone]
+    assert [e.score for e in document.entities] == pytest.approx([score for _, score in alone], abs=0.02)
+    assert set(document.route.adapters) == {"zh", "en", "ko", "ru", "ja"}
+
+
+def test_a_sentence_that_is_repeated_keeps_its_names() -> None:
+    for count in (2, 10, 40):
+        [text] = base().predict([" ".join(["Tim Cook works for Apple in Cupertino."] * count)])
+        assert [e.text for e in text.entities].count("Tim Cook") == count

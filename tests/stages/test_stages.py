@@ -86,6 +86,7 @@ class TestWindow:
                         window.words[-1].end,
                     )
                     assert all(source[word.start : word.end] == word.text for word in window.words)
+                    assert [word.opens for word in window.words] == [True, *[False] * (len(window.words) - 1)]
                     assert len(window.words) <= 24
                     assert 0 < window.kept_words == len(kept(window))
                     assert window.kept_span == (kept(window)[0][0], kept(window)[-1][1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,6 +95,16 @@ def test_sentencepiece_gets_no_second_space(tokenizers: dict[str, Any]) -> None:
     codec = codec_of(tokenizers["sentencepiece"], "as_is")
     [ids] = codec.words([Word("Anna", 5, 9, space_before=True)])
     assert "".join(tokenizers["sentencepiece"].convert_ids_to_tokens(list(ids))) == "▁Anna"
+
+
+@every_kind
+@pytest.mark.parametrize("text", ["Anna in Ulm", "北京大学", "(Ulm)", "서울에서"])
+def test_a_word_that_opens_has_the_tokens_of_a_first_word(tokenizer: Any, text: str) -> None:
+    codec = codec_of(tokenizer, "as_is")
+    first = codec.words(segment(text))
+    for before in (" ", "\n", "Ja. ", "来。"):
+        words = [word for word in segment(before + text) if word.start >= len(before)]
+        assert codec.words([replace(words[0], opens=True), *words[1:]]) == first
 
 
 @pytest.mark.parametrize("tokenizer", ["tiny", "sentencepiece"], indirect=True)
