@@ -49,6 +49,20 @@ def test_jsonl_keeps_its_fields(run: Run, tmp_path: Path) -> None:
     assert (first["id"], first["text"], second["tags"]) == (1, "Ada", ["a"])
 
 
+@pytest.mark.parametrize("key", ["text", "body"])
+@pytest.mark.parametrize("ending", ["jsonl", "json"])
+def test_null_is_an_empty_text(run: Run, tmp_path: Path, ending: str, key: str) -> None:
+    file = tmp_path / f"in.{ending}"
+    file.write_text(f'{{"{key}": "Ada"}}\n{{"{key}": null, "id": 2}}\n{{"{key}": "x"}}\n')
+    found = run("extract", "-i", file, "--text-column", key)
+    assert texts(found) == ["Ada", "", "x"]
+    assert records(found)[1]["id"] == 2
+
+
+def test_null_on_standard_input_and_first(run: Run) -> None:
+    assert texts(run("extract", "--input-format", "jsonl", input='{"text": null}\n{"text": "Ada"}\n')) == ["", "Ada"]
+
+
 def test_compressed(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "in.jsonl.gz"
     file.write_bytes(gzip.compress(b'{"text": "Ada"}\n'))
