@@ -253,7 +253,7 @@ def test_what_stands_before_a_broken_line_is_answered(run: Run) -> None:
     ("content", "parts"),
     [
         (None, ("expected a file, found none",)),
-        (b"", ("empty file",)),
+        (b"", ("empty file; check the path",)),
         (b"ELF\x03\x04\x00\x00", ("binary data",)),
         (b"caf\xe9\n", ("UTF-8", "0xe9", ":1:")),
         ("Ada".encode("utf-16"), ("UTF-16",)),

@@ -268,7 +268,7 @@ def _read_whole(file: Path) -> str:
 
 def _decode(data: bytes, name: str) -> str:
     if not data:
-        raise DataError(f"{name}: expected a text, got an empty file")
+        raise DataError(f"{name}: expected a text, got an empty file; check the path")
     if len(data) > _MAX_FILE:
         raise DataError(f"{name}: expected a document of at most {_MAX_FILE:,} bytes; omit --whole-file or split it")
     if b"\0" in data:
