@@ -36,6 +36,18 @@ def test_arguments(run: Run) -> None:
     assert texts(run("extract", "Ada in London", "")) == ["Ada in London", ""]
 
 
+@pytest.mark.parametrize("text", ["nosuch.txt", "data/nosuch.CSV", "x.parquet", "x.jsonl.gz", "x.conll"])
+def test_a_file_name_without_a_file_is_a_text_with_a_note(run: Run, text: str) -> None:
+    result = run("extract", text)
+    assert texts(result) == [text]
+    assert f"note: {text!r} is treated as text; there is no such file" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["Ada", "Ada read notes.txt", "retrieveall.ai", "Node.js", "", ".txt"])
+def test_a_text_that_is_no_file_name_has_no_note(run: Run, text: str) -> None:
+    assert "such file" not in run("extract", text).stderr
+
+
 def test_a_file_of_lines(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "in.txt"
     file.write_bytes("\ufeffAda\r\n\nLondon".encode())
