@@ -36,6 +36,18 @@ def test_arguments(run: Run) -> None:
     assert texts(run("extract", "Ada in London", "")) == ["Ada in London", ""]
 
 
+@pytest.mark.parametrize("text", ["nosuch.txt", "data/nosuch.CSV", "x.parquet", "x.jsonl.gz", "x.conll"])
+def test_a_file_name_without_a_file_is_a_text_with_a_note(run: Run, text: str) -> None:
+    result = run("extract", text)
+    assert texts(result) == [text]
+    assert f"note: {text!r} is treated as text; there is no such file" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["Ada", "Ada read notes.txt", "retrieveall.ai", "Node.js", "", ".txt"])
+def test_a_text_that_is_no_file_name_has_no_note(run: Run, text: str) -> None:
+    assert "such file" not in run("extract", text).stderr
+
+
 def test_a_file_of_lines(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "in.txt"
     file.write_bytes("\ufeffAda\r\n\nLondon".encode())
@@ -47,6 +59,20 @@ def test_jsonl_keeps_its_fields(run: Run, tmp_path: Path) -> None:
     file.write_text('{"id": 1, "text": "Ada"}\n\n{"text": "x", "tags": ["a"]}\n')
     first, second = records(run("extract", "-i", file))
     assert (first["id"], first["text"], second["tags"]) == (1, "Ada", ["a"])
+
+
+@pytest.mark.parametrize("key", ["text", "body"])
+@pytest.mark.parametrize("ending", ["jsonl", "json"])
+def test_null_is_an_empty_text(run: Run, tmp_path: Path, ending: str, key: str) -> None:
+    file = tmp_path / f"in.{ending}"
+    file.write_text(f'{{"{key}": "Ada"}}\n{{"{key}": null, "id": 2}}\n{{"{key}": "x"}}\n')
+    found = run("extract", "-i", file, "--text-column", key)
+    assert texts(found) == ["Ada", "", "x"]
+    assert records(found)[1]["id"] == 2
+
+
+def test_null_on_standard_input_and_first(run: Run) -> None:
+    assert texts(run("extract", "--input-format", "jsonl", input='{"text": null}\n{"text": "Ada"}\n')) == ["", "Ada"]
 
 
 def test_compressed(run: Run, tmp_path: Path) -> None:
@@ -239,7 +265,7 @@ def test_what_stands_before_a_broken_line_is_answered(run: Run) -> None:
     ("content", "parts"),
     [
         (None, ("expected a file, found none",)),
-        (b"", ("empty file",)),
+        (b"", ("empty file; check the path",)),
         (b"ELF\x03\x04\x00\x00", ("binary data",)),
         (b"caf\xe9\n", ("UTF-8", "0xe9", ":1:")),
         ("Ada".encode("utf-16"), ("UTF-16",)),

@@ -31,6 +31,8 @@ class FakeKnowledge:
 class FakeModel:
     """Every word that begins with a capital or Han letter is a person. Texts may be held back or cost time.
 
+    The text "unknown" is in no language.
+
     ``computed`` are the texts that were computed, ``batches`` their numbers.
     """
 
@@ -86,6 +88,8 @@ def _prediction(text: str, language: str | None, levels: Collection[str], keep_p
     )
     prompts = (f"{' '.join(sorted(levels))} | {text}",) if keep_prompts else ()
     route = Route({name: 1.0}, {"de": 0.25, "en": 0.75}, "fixed" if language else "vote")
+    if text == "unknown":
+        route = Route({}, {}, "unknown")
     return Prediction(text, entities, route, knowledge, prompts=prompts)
 
 

@@ -35,6 +35,7 @@ def test_it_returns_what_predict_returns(fake: tuple[Any, str, Any]) -> None:
         assert [each.route.reason for each in client.extract(TEXTS, language=["de", None, "en"])] == [
             "fixed", "vote", "fixed",
         ]  # fmt: skip
+        assert client.extract("unknown")[0].route.language is None
         assert client.extract(TEXTS, labels=["LOC"])[0].entities == ()
         assert client.model().name == "fake"
         assert [each.language for each in client.languages()] == ["de", "en"]
@@ -69,7 +70,7 @@ def test_the_asynchronous_one_does_the_same(fake: tuple[Any, str, Any]) -> None:
 
 def scripted(statuses: list[int], seen: list[float], monkeypatch: pytest.MonkeyPatch) -> httpx.MockTransport:
     """A server that answers with these statuses in turn, and then well."""
-    body = {"results": [{"entities": [], "route": {"adapters": {}, "votes": {}, "reason": "vote"}}]}
+    body = {"results": [{"entities": [], "language": None, "route": {"adapters": {}, "votes": {}, "reason": "vote"}}]}
 
     def answer(request: httpx.Request) -> httpx.Response:
         if not statuses:

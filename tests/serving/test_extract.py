@@ -164,6 +164,18 @@ def test_a_stream_has_one_line_a_text_in_order(http: httpx.Client, path: str) ->
             assert [each["text"] for each in line["entities"]] == [text.split()[0]]
 
 
+def test_the_language_is_always_there(http: httpx.Client) -> None:
+    texts = ["Anna", "unknown"]
+    found = http.post("/v1/extract", json={"texts": texts}).json()["results"]
+    assert [each["language"] for each in found] == ["en", None]
+    assert all(each.keys() == {"entities", "language", "route"} for each in found)
+    streamed = http.post("/v1/extract/stream", json={"texts": [*texts, "engine"]}).text.splitlines()
+    *lines, failed = map(json.loads, streamed)
+    assert [each["language"] for each in lines] == ["en", None]
+    assert all(each.keys() == {"entities", "language", "route", "index"} for each in lines)
+    assert failed["language"] is None
+
+
 def test_a_stream_never_fills_the_queue() -> None:
     model = FakeModel(held=True)
     with live(model) as (url, service), ThreadPoolExecutor(1) as threads:
@@ -193,7 +205,7 @@ def test_the_entities_are_those_of_the_library(
         found = list(threads.map(ask, range(len(texts))))
     for text, wanted, got in zip(texts, expected, found, strict=True):
         assert spans(got["entities"]) == [(e.start, e.end, e.label, e.text) for e in wanted.entities]
-        assert got.get("language") == wanted.route.language
+        assert got["language"] == wanted.route.language
         assert all(text[start:end] == mention for start, end, _, mention in spans(got["entities"]))
         for one, other in zip(got["entities"], wanted.entities, strict=True):
             assert one["score"] == pytest.approx(other.score, abs=1e-3)

@@ -30,6 +30,11 @@ def test_the_examples_are_valid() -> None:
             assert text[entity.start : entity.end] == entity.text
 
 
+def test_the_language_of_a_result_is_always_there() -> None:
+    schemas = APP.openapi()["components"]["schemas"]
+    assert "language" in schemas["Result"]["required"]
+
+
 def test_every_route_is_described() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -127,6 +127,7 @@ def test_a_full_disk_at_a_checkpoint_is_one_line_and_the_run_goes_on(
     corpus: dict[str, list[Sentence]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     full_at: str,
 ) -> None:
     """safetensors and torch have errors of their own for it. Where files may not grow, they meet the same ones."""
@@ -157,7 +158,11 @@ def test_a_full_disk_at_a_checkpoint_is_one_line_and_the_run_goes_on(
             train(*arguments, device="cpu", show_bar=False)
     assert "\n" not in str(caught.value)
     assert digests(folder) == before
+    capsys.readouterr()
     train(*arguments, device="cpu", show_bar=False)
+    said = capsys.readouterr().err
+    assert "run holds no checkpoint of this run yet, so it starts from the beginning; they are written every" in said
+    assert "--set checkpoint_minutes=1" in said
     assert weights(folder) == weights(trained[0])
 
 

@@ -317,7 +317,7 @@ def _open_source(
         DataError: no readable input.
     """
     from retrieveall.cli.extraction import Source
-    from retrieveall.cli.inputs import Reader, from_arguments
+    from retrieveall.cli.inputs import Reader, from_arguments, is_file_name
 
     if path is not None and texts:
         raise typer.BadParameter("expected either TEXT or --input, got both", param_hint="TEXT")
@@ -328,8 +328,11 @@ def _open_source(
             raise typer.BadParameter(
                 "expected a table as --input with this option, got TEXT; omit one of them", param_hint="--text-column"
             )
-        if len(texts) == 1 and len(texts[0]) < 256 and _is_file(texts[0]):
-            note(f"note: {texts[0]!r} is treated as text; to read the file: --input {texts[0]}")
+        if len(texts) == 1 and len(texts[0]) < 256:
+            if _is_file(texts[0]):
+                note(f"note: {texts[0]!r} is treated as text; to read the file: --input {texts[0]}")
+            elif is_file_name(texts[0]):
+                note(f"note: {texts[0]!r} is treated as text; there is no such file, and one is read with --input FILE")
         return Source(list(from_arguments(texts)))
     if path is None and not texts and is_terminal(sys.stdin):
         raise typer.BadParameter(

@@ -20,7 +20,7 @@ from retrieveall.data.formats import Source
 from retrieveall.data.tables import read_json_column, read_json_file, read_parquet, read_separated
 from retrieveall.errors import DataError, InputError
 
-__all__ = ["Reader", "from_arguments", "unread_notes"]
+__all__ = ["Reader", "from_arguments", "is_file_name", "unread_notes"]
 
 _FORMATS = {
     ".txt": InputFormat.text,
@@ -61,6 +61,11 @@ def from_arguments(texts: Sequence[str]) -> Iterator[Document]:
                 f"expected TEXT in UTF-8, got other bytes as text {number}; pass it as a file with --input"
             ) from None
         yield Document(text)
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a text looks like the name of a file to read: no blanks, and the ending of a known format."""
+    return len(text.split()) == 1 and _suffix(Path(text)) in (*_FORMATS, ".conll")
 
 
 class Reader:
@@ -268,7 +273,7 @@ def _read_whole(file: Path) -> str:
 
 def _decode(data: bytes, name: str) -> str:
     if not data:
-        raise DataError(f"{name}: expected a text, got an empty file")
+        raise DataError(f"{name}: expected a text, got an empty file; check the path")
     if len(data) > _MAX_FILE:
         raise DataError(f"{name}: expected a document of at most {_MAX_FILE:,} bytes; omit --whole-file or split it")
     if b"\0" in data:

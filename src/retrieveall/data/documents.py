@@ -54,7 +54,7 @@ def read_text_lines(lines: Iterable[Line]) -> Iterator[tuple[Line, Document]]:
 
 
 def read_json_texts(lines: Iterable[Line]) -> Iterator[tuple[Line, Document]]:
-    """The ``"text"`` of each JSON object; blank lines are skipped.
+    """The ``"text"`` of each JSON object, null being an empty text; blank lines are skipped.
 
     Raises:
         DataError: not JSON, or no text; names file and line.
@@ -64,7 +64,7 @@ def read_json_texts(lines: Iterable[Line]) -> Iterator[tuple[Line, Document]]:
             continue
         try:
             record = check_object(parse(line.text))
-            text = string(record, "text")
+            text = "" if record.get("text", "") is None else string(record, "text")
         except ValueError as error:
             raise DataError(f"{line.where}: {error}") from None
         del record["text"]

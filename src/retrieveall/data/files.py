@@ -290,7 +290,7 @@ def _decode(stream: IO[bytes] | IO[str], file: str, report: Report, before: int 
             continue
         yield Line(text, number, file)
     if number == 0:
-        raise DataError(f"{file}: expected at least one line, got an empty file")
+        raise DataError(f"{file}: expected at least one line, got an empty file; check the path")
 
 
 def _decode_line(data: bytes, *, last: bool = False) -> str:

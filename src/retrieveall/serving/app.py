@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
 from retrieveall.config import check_language
@@ -208,8 +209,8 @@ async def extract(request: Request, asked: Asked, service: Served) -> Response:
     """The entities of one or many texts. With ``Accept: application/x-ndjson``, as a stream."""
     if _NDJSON in request.headers.get("accept", ""):
         return await extract_stream(request, asked, service)
-    answer = ExtractResponse.model_construct(results=await service.extract(asked, request.receive))
-    return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
+    results = await service.extract(asked, request.receive)
+    return Response(to_json({"results": [each.written() for each in results]}), media_type="application/json")
 
 
 async def extract_stream(request: Request, asked: Asked, service: Served) -> Response:

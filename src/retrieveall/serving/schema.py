@@ -97,7 +97,9 @@ class Result(BaseModel):
     """One text. ``knowledge`` and ``prompts`` are returned with ``explain``."""
 
     entities: tuple[Entity, ...] = ()
-    language: str | None = Field(default=None, description="the language with the largest adapter weight")
+    language: str | None = Field(
+        description="the language with the largest adapter weight; null: no adapter ran, or the text is in no known one"
+    )
     route: Route = Field(default_factory=Route)
     knowledge: Knowledge | None = None
     prompts: tuple[str, ...] | None = None
@@ -105,6 +107,10 @@ class Result(BaseModel):
     @classmethod
     def of(cls, prediction: Prediction, explain: bool = False) -> Result:
         return cls.model_construct(**fields_of(prediction, explain))
+
+    def written(self) -> dict[str, Any]:
+        """The result in values of JSON: what has no value is left out, but for the language."""
+        return {"language": self.language} | self.model_dump(mode="json", exclude_none=True)
 
     def to_prediction(self, text: str) -> Prediction:
         """The same as what ``RetrieveAll.predict`` returns; without ``explain``, its knowledge is empty."""

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from pydantic_core import to_json
+
 from retrieveall.arguments import languages_per_text, wanted_labels
 from retrieveall.engines import Failure
 from retrieveall.errors import EngineError, InputError, RetrieveAllError
@@ -324,5 +326,5 @@ def _line(number: int, answer: Answer, *, explain: bool) -> bytes:
         fields = fields_of(answer, explain)
         line = StreamResult.model_construct(index=number, **fields)
     else:  # the response has begun: only its lines can still say what failed
-        line = StreamResult(index=number, error=_reason(answer))
-    return line.model_dump_json(exclude_none=True).encode() + b"\n"
+        line = StreamResult(index=number, language=None, error=_reason(answer))
+    return to_json(line.written()) + b"\n"

@@ -19,8 +19,8 @@ _FILE = "run.json"
 _SHOWN = 5  # settings that an error names
 
 
-def check_identity(folder: Path, identity: Identity, changed: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-    """Refuse a folder that holds another run.
+def check_identity(folder: Path, identity: Identity, changed: Mapping[str, Mapping[str, Any]] | None = None) -> bool:
+    """Refuse a folder that holds another run; whether it holds this one, and is no new folder.
 
     A setting that the folder does not know came with a later version; at its default it makes no difference.
 
@@ -32,7 +32,7 @@ def check_identity(folder: Path, identity: Identity, changed: Mapping[str, Mappi
     """
     held = _read(folder)
     if held is None:
-        return
+        return False
     for name, now in identity.items():
         if name not in held:
             raise DataError(
@@ -45,6 +45,7 @@ def check_identity(folder: Path, identity: Identity, changed: Mapping[str, Mappi
                 f"the run in {folder} differs in {name}{_differences(then, now)}; to go on with it, repeat the "
                 "command as it was; to begin anew, remove that folder or choose another one with --run"
             )
+    return True
 
 
 def write_identity(folder: Path, identity: Identity) -> None:

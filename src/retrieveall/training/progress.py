@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 
-__all__ = ["describe", "report_on_stderr", "report_scores"]
+__all__ = ["describe", "report_no_checkpoint", "report_on_stderr", "report_scores"]
 
 _F1 = "eval_f1"
 
@@ -41,6 +42,16 @@ class _LinesAboveBar(ProgressCallback):  # type: ignore[misc]
         line = describe(logs, state.global_step, state.max_steps)
         if line and self.training_bar is not None:  # the first process has it
             self.training_bar.write(line, file=sys.stderr)
+
+
+def report_no_checkpoint(folder: Path, minutes: float) -> None:
+    """Say why a run that was begun before starts anew."""
+    print(
+        f"note: {folder} holds no checkpoint of this run yet, so it starts from the beginning; they are written every "
+        f"{minutes:g} minute{'s' * (minutes != 1)} (--set checkpoint_minutes=1)",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def report_scores(scores: Mapping[str, float]) -> None:

@@ -269,6 +269,7 @@ class Training(Session):
 
     def fit(self, progress: Progress | None, show_bar: bool, warn: Callable[[str], None] | None = None) -> Fitted:
         """Make the examples, train, choose the scaling of each adapter, calibrate."""
+        self.report_beginning()
         together = self.config.together if len(self.languages) > 1 else 0.0
         self.bank.trainable([_TOGETHER] if together else self.languages, self.config.lora, self.config.seed)
         parts = self.examples(progress)

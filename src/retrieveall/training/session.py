@@ -29,6 +29,7 @@ from retrieveall.training.examples import cached_examples, encode_examples, exam
 from retrieveall.training.identity import Identity, check_identity, write_identity
 from retrieveall.training.loss import PredictionLoss, add_dropout, compile_backbone, takes_packed_rows
 from retrieveall.training.parallel import Processes
+from retrieveall.training.progress import report_no_checkpoint
 from retrieveall.training.shards import Shards, check_sharding
 from retrieveall.training.validation import Validation
 
@@ -191,6 +192,12 @@ class Session:
             )
         return found
 
+    def report_beginning(self) -> None:
+        """Say so where a run that was begun before starts anew."""
+        begun = any(self.run_folder.rglob("checkpoint-*/trainer_state.json"))
+        if self._known_run and not begun and self.processes.main:
+            report_no_checkpoint(self.run_folder, self.config.checkpoint_minutes)
+
     def check_run_folder(self, backbone: str) -> None:
         """Refuse the folder of another run, and say in a new one what it belongs to.
 
@@ -213,7 +220,7 @@ class Session:
             "training settings": self.config.identity(changed=True),
         }
         with self.processes.main_first():
-            check_identity(self.run_folder, identity, changed)
+            self._known_run = check_identity(self.run_folder, identity, changed)
             if self.processes.main:
                 write_identity(self.run_folder, identity)
                 write_atomic(self.run_folder / "training.yaml", dump_yaml(self.config).encode())

@@ -146,6 +146,7 @@ class _Tuning(Session):
             super().check_run_folder(backbone)
 
     def fit(self, progress: Progress | None, show_bar: bool) -> dict[str, float]:
+        self.report_beginning()
         dtype = self.backbone.dtype
         self.backbone.float()
         _freeze(self.backbone, self.config)

@@ -94,7 +94,7 @@ def recognise(source: Source) -> CorpusFormat:
             f"give one of its files"
         )
     if not source.head:
-        raise DataError(f"{source.name}: expected at least one line, got an empty file")
+        raise DataError(f"{source.name}: expected at least one line, got an empty file; check the path")
     first = next((line for line in source.head_lines if line.strip()), "")
     if first.lstrip().startswith(("{", "[")):
         for _ in records(source):  # says what is wrong with it, unless it is only of another kind
