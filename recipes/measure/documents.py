@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
+from recipes.base.variations import join
 from recipes.measure.running import RunningSet, measure_running
 from recipes.raw_text import RawSentence
 from retrieveall.evaluation import Predictor
-from retrieveall.types import Entity, Sentence
 
 __all__ = ["SENTENCES", "documents_of", "measure_documents"]
 
 SENTENCES = 10
+_GLUE = "\n"
 
 
 def documents_of(each: RunningSet, count: int = SENTENCES) -> RunningSet:
@@ -23,15 +25,10 @@ def documents_of(each: RunningSet, count: int = SENTENCES) -> RunningSet:
 
 
 def _joined(parts: Sequence[RawSentence]) -> RawSentence:
-    text, entities, tokens = "", list[Entity](), list[tuple[int, int]]()
-    for part in parts:
-        if text:
-            text += "\n"
-        at = len(text)
-        text += part.sentence.text
-        entities += [replace(each, start=each.start + at, end=each.end + at) for each in part.sentence.entities]
-        tokens += [(start + at, end + at) for start, end in part.tokens]
-    return RawSentence(Sentence(text, tuple(entities), parts[0].sentence.language), tuple(tokens))
+    sentences = [part.sentence for part in parts]
+    begins = accumulate((len(each.text) + len(_GLUE) for each in sentences[:-1]), initial=0)
+    tokens = [(at + start, at + end) for at, part in zip(begins, parts, strict=True) for start, end in part.tokens]
+    return RawSentence(join(sentences, [_GLUE] * (len(sentences) - 1)), tuple(tokens))
 
 
 def measure_documents(model: Predictor, sets: Sequence[RunningSet]) -> dict[str, Any]:
