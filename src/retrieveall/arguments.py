@@ -26,8 +26,8 @@ __all__ = [
     "check_text",
     "check_threshold",
     "check_unicode",
-    "checked_batches",
     "checked_path",
+    "checked_texts",
     "label_meant",
     "languages_per_text",
     "listed",
@@ -96,26 +96,15 @@ def check_text(text: Any, number: int) -> None:
         )
 
 
-def checked_batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Lists of at most ``size`` texts. Those before an invalid one come first, and so they do if ``texts`` raises.
+def checked_texts(texts: Iterable[str]) -> Iterator[str]:
+    """The texts up to an invalid one.
 
     Raises:
-        InputError: names the number of the invalid text, which counts from the first of all.
+        InputError: names the number of the invalid text.
     """
-    batch: list[str] = []
-    try:
-        for number, text in enumerate(texts):
-            check_text(text, number)
-            batch.append(text)
-            if len(batch) == size:
-                yield batch
-                batch = []
-    except Exception:  # whatever the caller's own iterator raises
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
+    for number, text in enumerate(texts):
+        check_text(text, number)
+        yield text
 
 
 def check_threshold(threshold: Any) -> None:

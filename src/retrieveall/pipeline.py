@@ -16,13 +16,14 @@ from retrieveall.arguments import (
     check_language,
     check_text,
     check_threshold,
-    checked_batches,
     checked_path,
+    checked_texts,
     languages_per_text,
     listed,
     listed_levels,
     wanted_labels,
 )
+from retrieveall.batched import batched
 from retrieveall.call_lock import CallLock
 from retrieveall.config import ModelConfig
 from retrieveall.decoders import Reading, make_decoder
@@ -250,7 +251,7 @@ class RetrieveAll:
         check_language(language, self.languages)
         check_threshold(threshold)
         wanted = wanted_labels(labels, self.labels)
-        batches = checked_batches(listed(texts), batch_size)
+        batches = batched(checked_texts(listed(texts)), batch_size)
 
         def predictions() -> Iterator[Prediction]:
             done = 0

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from retrieveall.batched import batched
 from retrieveall.config import MAX_CHARACTERS
 from retrieveall.data.files import Line
 from retrieveall.data.json_values import check_object, parse, string
@@ -30,21 +31,7 @@ def batches(documents: Iterable[Document], size: int) -> Iterator[list[Document]
 
     Documents read before an error are yielded first, so that every line before a broken one gets a prediction.
     """
-    batch: list[Document] = []
-    characters = 0
-    try:
-        for document in documents:
-            batch.append(document)
-            characters += len(document.text)
-            if len(batch) == size or characters >= _BATCH_CHARACTERS:
-                yield batch
-                batch, characters = [], 0
-    except Exception:  # also of the file system, in the middle of a file
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
+    return batched(documents, size, weigh=lambda document: len(document.text), most=_BATCH_CHARACTERS)
 
 
 def read_text_lines(lines: Iterable[Line]) -> Iterator[tuple[Line, Document]]:
