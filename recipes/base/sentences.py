@@ -83,6 +83,8 @@ def _made(
         yield numbered(writer.vary(sentence), number, "plain")
     for number in range(settings.templates):
         yield numbered(writer.vary(writer.template()), number, "template")
+    for number in range(settings.everyday):
+        yield numbered(writer.vary(writer.everyday()), number, "everyday")
     for number in range(settings.lists):
         yield numbered(writer.names(), number, "list")
     for number in range(settings.phrases):

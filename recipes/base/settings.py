@@ -62,6 +62,7 @@ class SentencesSettings(_Strict):
 
     variations: VariationSettings
     templates: int = Field(ge=0, description="out of sentences with slots for names")
+    everyday: int = Field(ge=0, description="short sentences with well-known names")
     lists: int = Field(ge=0, description="names as lines, cells and lists")
     phrases: int = Field(ge=0, description="short texts without a name, from lists")
     fragments: int = Field(ge=0, description="short texts without a name, out of sentences")

@@ -20,13 +20,18 @@ from recipes.base.settings import VariationSettings
 from retrieveall.errors import DataError
 from retrieveall.types import Entity, Sentence
 
-__all__ = ["Mentions", "Writer", "fill", "join", "map_mentions", "word_list"]
+__all__ = ["Mentions", "Writer", "fill", "fill_everyday", "join", "map_mentions", "word_list"]
 
 WORDS = Path(__file__).parent / "words"
 CASED = frozenset(("en", "es", "fr", "ru", "de"))
 SPACED = CASED | {"ko"}
 
 _SLOT = regex.compile(r"\{(PER|LOC|ORG)\}")
+# {city}, a kind of name; {city:dat}, in a case; {city}[이|가], with the particle after a consonant and after a vowel.
+_EVERYDAY = regex.compile(r"\{(?P<kind>[a-z]+)(?::(?P<case>[a-z]+))?\}(?:\[(?P<closed>[^|\]]*)\|(?P<open>[^\]]*)\])?")
+EVERYDAY_LABELS = {"first": "PER", "surname": "PER", "person": "PER", "city": "LOC", "country": "LOC", "company": "ORG"}
+_CASES = ("nom", "gen", "dat", "acc", "ins", "loc")
+_HANGUL, _FINALS, _RIEUL = 0xAC00, 28, 8
 _WORD = regex.compile(r"\p{L}[\p{L}\p{M}'’]*")
 _MARKUP = (
     ("**", "**"), ("*", "*"), ("_", "_"), ("__", "__"), ("`", "`"), ("<b>", "</b>"), ("<i>", "</i>"), ("[[", "]]"),
@@ -112,6 +117,29 @@ def fill(template: str, draw: Callable[[str], str], language: str) -> Sentence:
     return Sentence(text + template[position:], tuple(entities), language)
 
 
+def fill_everyday(template: str, draw: Callable[[str, str | None], str], language: str) -> Sentence:
+    """A template with its slots filled by ``draw(kind, case)``, and Korean particles as they follow the name."""
+    text, entities, position = "", [], 0
+    for slot in _EVERYDAY.finditer(template):
+        text += template[position : slot.start()]
+        mention = draw(slot["kind"], slot["case"])
+        entities.append(Entity(len(text), len(text) + len(mention), EVERYDAY_LABELS[slot["kind"]], mention))
+        text += mention
+        if slot["closed"] is not None:
+            text += slot["closed"] if _ends_in_consonant(mention, slot["closed"]) else slot["open"]
+        position = slot.end()
+    return Sentence(text + template[position:], tuple(entities), language)
+
+
+def _ends_in_consonant(mention: str, particle: str) -> bool:
+    """Whether a particle after this name has its form for consonants; 로 stands after ㄹ, too."""
+    last = mention[-1]
+    if not "가" <= last <= "힣":
+        return last.lower() not in "aeiouy"
+    final = (ord(last) - _HANGUL) % _FINALS
+    return final != 0 and not (particle == "으로" and final == _RIEUL)
+
+
 def _same_length(sentence: Sentence, text: str) -> Sentence:
     """The sentence with another text of the same length; as it is where letters have changed their number."""
     if len(text) != len(sentence.text):
@@ -174,6 +202,10 @@ class Writer:
         kind = "with_names" if self.rng.random() < 0.8 else "greetings"
         return fill(self.rng.choice(self._words[kind]), self._person_or(self.language), self.language)
 
+    def everyday(self) -> Sentence:
+        """A short sentence with well-known and other names, such as people type first."""
+        return fill_everyday(self.rng.choice(self._words["everyday"]), self._everyday_name, self.language)
+
     def names(self) -> Sentence:
         """Names alone, or several by lines and in cells, some as data with keys."""
         rng = self.rng
@@ -196,7 +228,8 @@ class Writer:
 
     def phrase(self) -> Sentence:
         """A short text without a name."""
-        kind = self.rng.choices(("phrases", "words", "subjects", "signs"), (6, 2, 2, 1))[0]
+        kinds = ("phrases", "everyday_phrases", "words", "subjects", "signs")
+        kind = self.rng.choices(kinds, (6, 3, 2, 2, 1))[0]
         text = self._sign() if kind == "signs" else self.rng.choice(self._words[kind])
         if self.language in CASED and self.rng.random() < 0.15:
             text = self.rng.choice((text.upper(), text.lower(), text.capitalize()))
@@ -222,6 +255,16 @@ class Writer:
 
     def _person_or(self, language: str) -> Callable[[str], str]:
         return lambda label: self.mentions.draw(language, label, self.rng)
+
+    def _everyday_name(self, kind: str, case: str | None) -> str:
+        """Mostly of the language's own list; now and then of another's or a mention, where no case is asked for."""
+        chance = self.rng.random() if case is None else 0.0
+        if chance > 0.75:
+            return self.mentions.draw(self.language, EVERYDAY_LABELS[kind], self.rng)
+        own = self._words if chance < 0.65 else word_list(self.rng.choice(sorted(self.mentions.of)))
+        names = own.get(kind) or self._words[kind]
+        forms = self.rng.choice(names).split("|")
+        return forms[_CASES.index(case or "nom") if len(forms) > 1 else 0]
 
     def _swap(self, sentence: Sentence, language: str, share: float) -> Sentence:
         def change(mention: str, label: str, number: int) -> tuple[str, int, int]:
