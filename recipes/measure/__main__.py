@@ -1,6 +1,7 @@
 """Measure a model: running text, PAN-X, ordinary texts, borders of sentences, negatives, speed.
 
-    python -m recipes.measure base --ner DIR --panx DIR --ordinary FILE --not-in-the-pool FILE --out results.json
+    python -m recipes.measure base --ner DIR --panx DIR --ordinary FILE --everyday FILE --not-in-the-pool FILE \\
+        --out results.json
 
 The model is routed and runs in one thread on the CPU. What knowledge is worth is the difference between two runs, one
 of them with ``--levels none``; what 8 bits cost, one with ``--cpu-precision int8``. Results are saved as JSON after
@@ -26,14 +27,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ner", type=Path, help="folder of train/ and measure/, with LANGUAGE/CORPUS/validation.tsv")
     parser.add_argument("--panx", type=Path, help="folder of LANGUAGE/validation.tsv")
     parser.add_argument("--ordinary", type=Path, help="file of marked texts: KIND, tab, text")
+    parser.add_argument("--everyday", type=Path, help="another such file, of short texts by language")
     parser.add_argument("--not-in-the-pool", type=Path, help="file of lines in languages without an adapter")
     parser.add_argument("--limit", type=int, default=400, help="sentences of each file, 0 for all (default: 400)")
     parser.add_argument("--sets", type=_names, help="only these sets of --ner, such as en/btc,ko/kmou")
     parser.add_argument(
         "--only",
         type=_names,
-        help="only these parts: running, negatives, panx, ordinary, not_in_the_pool, pairs, documents, speed; all"
-        " that have an input if left out",
+        help="only these parts: running, negatives, panx, ordinary, everyday, not_in_the_pool, pairs, documents,"
+        " speed; all that have an input if left out",
     )
     parser.add_argument(
         "--split",
@@ -74,7 +76,16 @@ def main(arguments: list[str] | None = None) -> None:
     def save(results: dict[str, Any]) -> None:
         write_atomic(args.out, json.dumps(results, ensure_ascii=False, indent=2).encode() + b"\n")
 
-    inputs = Inputs(args.ner, args.panx, args.ordinary, args.not_in_the_pool, args.limit or None, args.sets, args.split)
+    inputs = Inputs(
+        ner=args.ner,
+        panx=args.panx,
+        ordinary=args.ordinary,
+        everyday=args.everyday,
+        not_in_the_pool=args.not_in_the_pool,
+        limit=args.limit or None,
+        sets=args.sets,
+        split=args.split,
+    )
     try:
         parts = parts_to_run(inputs, args.only)
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,8 @@
 
     python -m recipes.measure.card results.json --text recipes/base/card.md --model FOLDER
 
-``{running}``, ``{negatives}``, ``{panx}``, ``{ordinary}``, ``{pairs}``, ``{documents}``, ``{speed}`` and ``{origin}``
-in the text become what ``recipes.measure`` found.
+``{running}``, ``{negatives}``, ``{panx}``, ``{ordinary}``, ``{everyday}``, ``{pairs}``, ``{documents}``, ``{speed}`` and
+``{origin}`` in the text become what ``recipes.measure`` found.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from retrieveall.storage import Transaction
 
 __all__ = ["render_card"]
 
-_PARTS = ("running", "negatives", "panx", "ordinary", "pairs", "documents", "speed", "origin")
+_PARTS = ("running", "negatives", "panx", "ordinary", "everyday", "pairs", "documents", "speed", "origin")
 
 
 def render_card(text: str, results: Results) -> str:

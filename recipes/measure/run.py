@@ -26,6 +26,7 @@ NEEDS = {
     "negatives": "ner",
     "panx": "panx",
     "ordinary": "ordinary",
+    "everyday": "everyday",
     "not_in_the_pool": "not_in_the_pool",
     "pairs": "ner",
     "documents": "ner",
@@ -41,6 +42,7 @@ class Inputs:
     ner: Path | None = None
     panx: Path | None = None
     ordinary: Path | None = None
+    everyday: Path | None = None
     not_in_the_pool: Path | None = None
     limit: int | None = None
     sets: tuple[str, ...] | None = None
@@ -60,7 +62,7 @@ def parts_to_run(inputs: Inputs, only: Collection[str] | None) -> list[str]:
             raise InputError(f"{part} needs --{NEEDS[part].replace('_', '-')}")
     parts = [part for part in NEEDS if (part in only if only else getattr(inputs, NEEDS[part]) is not None)]
     if not parts:
-        raise InputError("there is nothing to measure; give at least one of --ner, --panx, --ordinary")
+        raise InputError("there is nothing to measure; give at least one of --ner, --panx, --ordinary, --everyday")
     return parts
 
 
@@ -113,6 +115,9 @@ class Measurement:
 
     def _ordinary(self) -> dict[str, Any]:
         return measure_ordinary(self.model, read_ordinary(_path(self.inputs.ordinary)))
+
+    def _everyday(self) -> dict[str, Any]:
+        return measure_ordinary(self.model, read_ordinary(_path(self.inputs.everyday)))
 
     def _not_in_the_pool(self) -> dict[str, Any]:
         lines = _path(self.inputs.not_in_the_pool).read_text(encoding="utf-8").splitlines()

@@ -74,9 +74,10 @@ def _ordinary(part: Results) -> str:
         for kind, each in named
     ]
     table = markdown_table(["kind", "texts", "right", "gold", "predicted", "F1", "precision", "recall"], rows)
-    rates = (
-        f"Texts of kind “no name” with an entity: {per_cent(part['no_name_rate'])}; "
-        f"of all {part['unmarked_texts']} texts without a mark: {per_cent(part['unmarked_rate'])}."
+    of_kind = f"Texts of kind “no name” with an entity: {per_cent(part['no_name_rate'])}; of all "
+    rates = (of_kind if part["no_name_rate"] is not None else "Of the ") + (
+        f"{part['unmarked_texts']} texts without a mark: {per_cent(part['unmarked_rate'])}"
+        f"{' have an entity' if part['no_name_rate'] is None else ''}."
     )
     misses = [f"- {miss['text']!r}: marked {_listed(miss['gold'])}; found {_listed(miss['predicted'])}"
               for miss in part["misses"]]  # fmt: skip
@@ -118,6 +119,7 @@ _PARTS: dict[str, Callable[[Results], str]] = {
     "negatives": _negatives,
     "panx": _panx,
     "ordinary": _ordinary,
+    "everyday": _ordinary,
     "not_in_the_pool": _not_in_the_pool,
     "pairs": _pairs,
     "documents": _running,
@@ -157,6 +159,8 @@ def _figures(measured: Sequence[Results]) -> list[tuple[str, tuple[str, ...]]]:
         ("PAN-X, mean, unseen F1", ("panx", "mean", "unseen_f1")),
         ("ordinary, F1", ("ordinary", "f1")),
         ("ordinary, “no name” with an entity", ("ordinary", "no_name_rate")),
+        ("everyday, F1", ("everyday", "f1")),
+        ("everyday, texts without a name with an entity", ("everyday", "unmarked_rate")),
         *((f"pairs crossed, {join}", ("pairs", "mean", join)) for join in JOINS),
         ("texts a processor second", ("speed", "texts_per_processor_second")),
         ("peak memory, MB", ("speed", "peak_memory_mb")),

@@ -250,6 +250,8 @@ def test_tables_show_every_figure(ner: Path, tmp_path: Path) -> None:
     model = TableModel(ANSWERS)
     texts = tmp_path / "texts"
     texts.write_text("no name\tIt rained.\n", encoding="utf-8")
+    everyday = tmp_path / "everyday"
+    everyday.write_text("en\t⟦PER|It⟧ rained.\nen no name\tIt rained again.\n", encoding="utf-8")
     running_results = measure_running(model, read_running(ner))
     results: dict[str, Any] = {
         "model": "table",
@@ -257,6 +259,7 @@ def test_tables_show_every_figure(ner: Path, tmp_path: Path) -> None:
         "running": running_results,
         "negatives": negatives(running_results),
         "ordinary": measure_ordinary(model, read_ordinary(texts)),
+        "everyday": measure_ordinary(model, read_ordinary(everyday)),
         "not_in_the_pool": measure_not_in_the_pool(model, ["Αθήνα"]),
         "pairs": measure_pairs(model, read_running(ner)),
     }
@@ -265,6 +268,9 @@ def test_tables_show_every_figure(ner: Path, tmp_path: Path) -> None:
     assert "| en/news | 3 | 40.0 | 33.3 | 50.0 | 100.0 | 0.0 |" in shown
     assert "| **all** | 3 | 1 | 33.3 |" in shown
     assert "- 'It rained.': marked nothing; found PER 'It'" in shown
+    assert "Texts of kind “no name” with an entity: 100.0; of all 1 texts without a mark: 100.0." in shown
+    assert "Of the 1 texts without a mark: 0.0 have an entity." in shown
+    assert "| everyday, F1 | 100.0 | – |" in compare([results, {"model": "none"}])
     assert "| running, mean of languages, F1 | 60.0 | – |" in compare([results, {"model": "none"}])
 
 
