@@ -2,8 +2,8 @@
 
     python -m recipes.measure.card results.json --text recipes/base/card.md --model FOLDER
 
-``{running}``, ``{negatives}``, ``{panx}``, ``{ordinary}``, ``{everyday}``, ``{pairs}``, ``{documents}``, ``{speed}`` and
-``{origin}`` in the text become what ``recipes.measure`` found.
+``{running}``, ``{negatives}``, ``{panx}``, ``{ordinary}``, ``{everyday}``, ``{pairs}``, ``{documents}``, ``{speed}``
+and ``{origin}`` in the text become what ``recipes.measure`` found.
 """
 
 from __future__ import annotations
