@@ -12,7 +12,7 @@ from recipes.base.corpora import Corpora
 from recipes.base.plain_text import label_plain_text
 from recipes.base.sentences import write_sentences
 from recipes.base.settings import Settings
-from recipes.base.training import build_knowledge, train_model, tune, unpack_backbone
+from recipes.base.training import build_knowledge, mix, train_model, tune, unpack_backbone
 from recipes.base.variations import WORDS
 from recipes.corpora import Lines, Sentences
 from recipes.mini.negatives import find_negatives
@@ -125,6 +125,8 @@ def model(settings: Settings, arguments: argparse.Namespace) -> Step:
         _work(settings.tuning_with_knowledge),
         parallel=True,
     )
+    if settings.tuned_share < 1:
+        tuned_again = Step("mixed", mix, {"share": settings.tuned_share, "before": tuned, "after": tuned_again})
     return Step(
         "model",
         train_there,

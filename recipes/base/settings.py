@@ -98,5 +98,8 @@ class Settings(_Strict):
     knowledge_dimension: int = Field(ge=1)
     model: ModelConfig
     tuning_with_knowledge: TrainingConfig
+    tuned_share: float = Field(
+        gt=0, le=1, description="how far the weights go from those before tuning with knowledge to those after it"
+    )
     adapter_sentences: int = Field(ge=1, description="of a language that its adapter is trained on, at most")
     adapters: TrainingConfig

@@ -22,7 +22,7 @@ from retrieveall.training.run import LanguageData, train
 from retrieveall.training.tuning import tune_backbone
 from retrieveall.types import Sentence
 
-__all__ = ["build_knowledge", "language_data", "train_model", "tune", "unpack_backbone"]
+__all__ = ["build_knowledge", "language_data", "mix", "mix_weights", "train_model", "tune", "unpack_backbone"]
 
 _FEW = 20
 
@@ -61,6 +61,23 @@ def tune(
     with Processes.join(device).main_first():
         make_home(home, model, data, tuned if tuned.is_dir() else backbone / "backbone", found)
     tune_backbone(home, data, settings, folder / "run", device=device, show_bar=False)
+
+
+def mix(folder: Path, share: float, before: Path, after: Path) -> None:
+    """``model/backbone``: ``mix_weights`` of the encoders of two tunings."""
+    mix_weights(folder / "model" / "backbone", share, *(each / "model" / "backbone" for each in (before, after)))
+
+
+def mix_weights(target: Path, share: float, before: Path, after: Path) -> None:
+    """A backbone whose weights are ``share`` of the way from those of ``before`` to those of ``after``.
+
+    What lies between has forgotten less of what the first knew than the second has (Wortsman et al., "Robust
+    fine-tuning of zero-shot models", 2022).
+    """
+    shutil.copytree(after, target, dirs_exist_ok=True)
+    old, new = (load_file(each / "model.safetensors") for each in (before, after))
+    mixed = {name: old[name].float().lerp(new[name].float(), share) for name in new}
+    save_file(mixed, target / "model.safetensors", {"format": "pt"})
 
 
 def train_model(

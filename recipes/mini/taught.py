@@ -6,13 +6,11 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
-
 from recipes.base.corpora import Corpora
 from recipes.base.sentences import write_sentences
 from recipes.base.settings import CorpusSettings
 from recipes.base.settings import SentencesSettings as MadeSettings
-from recipes.base.training import language_data
+from recipes.base.training import language_data, mix_weights
 from recipes.mini.teacher import Teacher
 from recipes.mini.training import half_precision, reuse_examples
 from recipes.model_home import make_home
@@ -67,14 +65,8 @@ def tune_taught(
 
 
 def mix_backbones(folder: Path, share: float, before: Path, after: Path) -> None:
-    """``backbone/``: weights that are ``share`` of the way from those of ``before`` to those of ``after``.
-
-    What lies between has forgotten less of what the first knew than the second has.
-    """
-    shutil.copytree(after / "backbone", folder / "backbone", dirs_exist_ok=True)
-    old, new = (load_file(each / "backbone" / "model.safetensors") for each in (before, after))
-    mixed = {name: old[name].float().lerp(new[name].float(), share) for name in new}
-    save_file(mixed, folder / "backbone" / "model.safetensors", {"format": "pt"})
+    """``backbone/``: ``mix_weights`` of two steps."""
+    mix_weights(folder / "backbone", share, before / "backbone", after / "backbone")
     reuse_examples(after, folder)
 
 
