@@ -12,7 +12,6 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from retrieveall.config.faults import Place, first_fault
-from retrieveall.config.model import KINDS
 from retrieveall.errors import ConfigError
 
 __all__ = ["dump_yaml", "load_yaml", "parse_config"]
