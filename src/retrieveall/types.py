@@ -292,7 +292,8 @@ class Prediction:
     ``faults`` are the errors in the written answer; None for the tagging decoder. ``prompts`` are the full prompts of
     the text's windows, if they were asked for. ``windows`` is the number of windows with letters that the text was read
     in, and ``unknown_windows`` of those in a language without an adapter, which the mean in ``route`` does not show;
-    both are 0 where nobody counted. ``print(prediction)`` is short, and a notebook shows the text with its entities marked.
+    both are 0 where nobody counted. ``print(prediction)`` is short, and a notebook shows the text with its entities
+    marked.
     """
 
     text: str

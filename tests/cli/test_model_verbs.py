@@ -102,6 +102,22 @@ def test_info_counts_numbers_and_not_bytes(run: Run, tiny_model: Path, model_cop
     assert json.loads(run("info", model_copy, "--json").stdout)["backbone"]["parameters"] == before + 3 * 32
 
 
+def test_info_tells_sizes_on_disk_and_in_memory_apart(run: Run, tiny_model: Path) -> None:
+    facts = json.loads(run("info", tiny_model, "--json").stdout)
+    assert facts["backbone"]["bytes_in_memory"] == 4 * facts["backbone"]["parameters"]
+    parts = {name: 0 for name in facts["bytes_of_parts"]}
+    for path in tiny_model.rglob("*"):
+        if path.is_file() and path.name != "manifest.json":
+            inside = path.relative_to(tiny_model).parts
+            parts[inside[0] if len(inside) > 1 else "other files"] += path.stat().st_size
+    assert facts["bytes_of_parts"] == parts
+    shipped = {line.split("  ")[0]: line for line in run("info", "base").stdout.splitlines()}
+    assert "82,958,592 parameters" in shipped["backbone"]
+    assert "MB" not in shipped["backbone"]
+    assert "MB (adapters " in shipped["size on disk"]
+    assert "331.8 MB for the backbone, all parameters as float32; less on a CPU" in shipped["size in memory"]
+
+
 def test_info_of_a_damaged_model(run: Run, model_copy: Path) -> None:
     file = model_copy / "adapters" / "de" / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
