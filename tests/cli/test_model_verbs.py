@@ -105,7 +105,7 @@ def test_info_counts_numbers_and_not_bytes(run: Run, tiny_model: Path, model_cop
 def test_info_tells_sizes_on_disk_and_in_memory_apart(run: Run, tiny_model: Path) -> None:
     facts = json.loads(run("info", tiny_model, "--json").stdout)
     assert facts["backbone"]["bytes_in_memory"] == 4 * facts["backbone"]["parameters"]
-    parts = {name: 0 for name in facts["bytes_of_parts"]}
+    parts = dict.fromkeys(facts["bytes_of_parts"], 0)
     for path in tiny_model.rglob("*"):
         if path.is_file() and path.name != "manifest.json":
             inside = path.relative_to(tiny_model).parts

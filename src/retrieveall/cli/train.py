@@ -212,7 +212,7 @@ def _is_finished(folder: Path) -> bool:
     from retrieveall.cli.folders import run_of
     from retrieveall.model_folder import ModelFolder
 
-    return bool(ModelFolder.open(folder).languages()) and not run_of(folder, "train").is_dir()
+    return bool(ModelFolder.open(folder).languages()) and not any(run_of(folder, "train").rglob("run.json"))
 
 
 def _is_model(folder: Path) -> bool:
