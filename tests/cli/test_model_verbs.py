@@ -213,6 +213,18 @@ def test_add_language_from_files(run: Run, adding: Recorder, data: Path, model_c
     assert run_folder.is_dir()  # its owner named it
 
 
+def test_add_language_again_when_it_is_complete(run: Run, data: Path, model_copy: Path) -> None:
+    command = ["add-language", "nds", "--data", data / "de", "-m", model_copy, "--set", "lora.scalings=[1]"]
+    assert run(*command, "--set", "steps=2").exit_code == 0
+    before = contents(model_copy)
+    again = run(*command, "--set", "steps=2")
+    assert again.exit_code == 0
+    assert f"nds is complete in {model_copy}, added by a run with this data and these settings; " in again.stdout
+    assert f"remove it first with: retrieveall remove-language nds --model {model_copy}" in again.stdout
+    one_error(run(*command, "--set", "steps=3"), "has the language 'nds' already")
+    assert contents(model_copy) == before
+
+
 def test_add_language_again_after_an_interruption(run: Run, data: Path, tiny_model: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     arguments = ["add-language", "nds", "--data", data / "de", "-m", tiny_model, "--copy-to", copy]
