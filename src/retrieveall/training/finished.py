@@ -1,4 +1,4 @@
-"""Whether a run has ended already: the cards of its adapters say on what, with what and in what model they were trained.
+"""Whether a run has ended already: adapter cards say on what, with what and in what model they were trained.
 
 The same data, settings and model give the same weights, so there is nothing to gain from training them again.
 """
