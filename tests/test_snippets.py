@@ -142,7 +142,7 @@ def test_files_of_the_repository_that_commands_name_are_in_it() -> None:
     written = {command for unit in COMMANDS for command in unit.commands()}
     inside = re.compile(r"(?:^|=)((?:examples|benchmarks|tests|recipes|src|scripts)/[^\s=]+)$")
     named = {found[1] for command in written for word in words_of(command) if (found := inside.search(word))}
-    named |= {text for text in _INSIDE.findall((ROOT / "benchmarks/configs/smoke.yaml").read_text("utf-8"))}
+    named |= set(_INSIDE.findall((ROOT / "benchmarks/configs/smoke.yaml").read_text("utf-8")))
     assert {"examples/add_language/sw", "examples/smoke", "benchmarks/configs/smoke.yaml"} <= named
     missing = {name for name in named if not (ROOT / name).exists()} - {"benchmarks/results/NAME"}  # is written
     assert not missing
