@@ -17,6 +17,7 @@ from retrieveall.config import ModelConfig, dump_yaml, load_yaml
 from retrieveall.data import segment
 from retrieveall.errors import ConfigError, InputError, LanguageError, ModelFolderError
 from retrieveall.model_folder import SETTINGS
+from retrieveall.stages import cut_pieces
 from retrieveall.storage import Manifest, Transaction
 from retrieveall.thresholds import select
 from retrieveall.types import Entity, Knowledge, Prediction, Route, Sentence
@@ -296,6 +297,34 @@ class TestKnowledge:
 
 
 class TestLongTexts:
+    def test_windows_in_no_language_of_the_model_are_counted(
+        self, loaded: RetrieveAll, corpus: dict[str, list[Sentence]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also where the mean of the route does not show them, and in whatever pieces the text is read."""
+        german = "".join(f"{sentence.text}\n\n" for sentence in corpus["de"])
+        text = german + "สมชายมาจากกรุงเทพมหานคร และทำงานที่ธนาคาร\n\n" + german + "12, 34.\n\n" * 30
+        [whole] = loaded.predict(text)
+        assert whole.route.reason != "unknown"
+        windows = loaded.stages.window([text])
+        reasons = [route.reason for route in loaded.stages.route(windows, loaded.stages.retrieve(windows))]
+        assert {r for w, r in zip(windows, reasons, strict=True) if "สมชาย" in w.text} == {"unknown"}
+        assert (whole.windows, whole.unknown_windows) == (
+            sum(reason != "no_letters" for reason in reasons),
+            reasons.count("unknown"),
+        )
+        assert len(reasons) > whole.windows > whole.unknown_windows > 0
+        [told] = loaded.predict(text, language="de")
+        assert told.unknown_windows == 0
+        assert [(each.windows, each.unknown_windows) for each in loaded.predict(["", "12"])] == [(0, 0)] * 2
+        monkeypatch.setattr("retrieveall.pipeline.cut_pieces", lambda texts: cut_pieces(texts, size=len(german)))
+        parts = [text[piece.offset :][: len(piece.text)] for piece in cut_pieces([text], size=len(german))]
+        [pieces], alone = loaded.predict(text), loaded.predict(parts)
+        assert len(parts) > 1
+        assert (pieces.windows, pieces.unknown_windows) == (
+            sum(each.windows for each in alone),
+            sum(each.unknown_windows for each in alone),
+        )
+
     def test_entities_are_those_of_its_windows(self, loaded: RetrieveAll, without_scores: Plain) -> None:
         """Cut at the ends of sentences, a long text is read as its windows are, scores too."""
         parts = [f"Anna Meier war gestern nicht in {place}, sagte jemand danach." for place in ("Ulm", "Köln", "Bonn")]

@@ -12,6 +12,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,7 @@ NOT_RUN_PYTHON = {
 
 _BLOCK = re.compile(r"^```(console|bash|sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _CELL = re.compile(r"`((?:retrieveall|cat) \S+ [^`]+)`")  # with arguments; without, a command is only mentioned
+_INSIDE = re.compile(r"(?:examples|src)/[\w/.-]+")
 _GENERATED = re.compile(r"<!-- generated: .*?<!-- end -->", re.DOTALL)  # by scripts/docs.py, which a test checks
 
 
@@ -133,6 +135,23 @@ def test_every_reason_is_needed() -> None:
     written = [command for unit in COMMANDS for command in unit.commands()]
     assert [pattern for pattern in NOT_RUN if not any(re.match(pattern, each) for each in written)] == []
     assert [part for part in NOT_RUN_PYTHON if not any(part in unit.text for unit in PYTHON)] == []
+
+
+def test_files_of_the_repository_that_commands_name_are_in_it() -> None:
+    """In a clone, that is: nothing that git does not know."""
+    written = {command for unit in COMMANDS for command in unit.commands()}
+    inside = re.compile(r"(?:^|=)((?:examples|benchmarks|tests|recipes|src|scripts)/[^\s=]+)$")
+    named = {found[1] for command in written for word in words_of(command) if (found := inside.search(word))}
+    named |= set(_INSIDE.findall((ROOT / "benchmarks/configs/smoke.yaml").read_text("utf-8")))
+    assert {"examples/add_language/sw", "examples/smoke", "benchmarks/configs/smoke.yaml"} <= named
+    missing = {name for name in named if not (ROOT / name).exists()} - {"benchmarks/results/NAME"}  # is written
+    assert not missing
+    listed = subprocess.run(["git", "ls-files", *named], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode == 0:  # else this is no clone
+        files = listed.stdout.splitlines()
+        assert not {
+            name for name in named if not any(f"{file}/".startswith(f"{name.rstrip('/')}/") for file in files)
+        } - {"benchmarks/results/NAME"}
 
 
 # -- running ------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from retrieveall.adapters import AdapterPool
 from retrieveall.config import ModelConfig, load_yaml
 from retrieveall.decoders.calibration import UNCALIBRATED, Calibration
 from retrieveall.errors import InputError, LanguageError, MissingExtraError, ModelFolderError
-from retrieveall.storage import MANIFEST, Manifest, Transaction, recover, safe_join
+from retrieveall.storage import MANIFEST, FileRecord, Manifest, Transaction, recover, safe_join
 
 if TYPE_CHECKING:
     from retrieveall.knowledge import KnowledgeBase
@@ -105,6 +105,18 @@ class ModelFolder:
         return (
             f"the model in {path} has no language; add one with: "
             f"retrieveall add-language LANGUAGE --data DATA --model {path}"
+        )
+
+    def has_backbone(self, source: Path) -> bool:
+        """Whether the backbone is the one at ``source``, a folder or a hub id, or a copy of it."""
+        named = self.config.backbone.path
+        if str(source) == named or source.resolve() == (self.path / named).resolve():
+            return True
+        inside = f"{named}/"
+        records = Manifest.load(self.path).files.items()
+        files = {name.removeprefix(inside): record for name, record in records if name.startswith(inside)}
+        return bool(files) and all(
+            (source / name).is_file() and FileRecord.of(source / name) == record for name, record in files.items()
         )
 
     @property

@@ -44,7 +44,7 @@ from retrieveall.stages import (
     sum_faults,
 )
 from retrieveall.thresholds import select
-from retrieveall.types import LEVELS, Entity, Knowledge, Level, Prediction, Route
+from retrieveall.types import LEVELS, NO_LETTERS, Entity, Knowledge, Level, Prediction, Route
 
 if TYPE_CHECKING:
     from retrieveall.engines import Engine
@@ -336,6 +336,7 @@ class RetrieveAll:
                 results.append(failed[0])
                 continue
             mine = [windows[i] for i in numbers]
+            reasons = [routes[i].reason for i in numbers]
             read = [(windows[i], routes[i], reading) for i in numbers if isinstance(reading := readings[i], Reading)]
             prediction = Prediction(
                 text,
@@ -344,6 +345,8 @@ class RetrieveAll:
                 merge_knowledge(mine, [knowledge[i] for i in numbers]),
                 sum_faults([reading.faults for _, _, reading in read if reading.faults is not None]),
                 tuple(shown[i] for i in numbers) if shown is not None else (),
+                len(reasons) - reasons.count(NO_LETTERS),
+                reasons.count("unknown"),
             )
             results.append(PiecePrediction(prediction, sum(window.kept_words for window in mine)))
         return results

@@ -290,8 +290,10 @@ class Prediction:
     """The entities of one text, sorted by start, with the route and knowledge used.
 
     ``faults`` are the errors in the written answer; None for the tagging decoder. ``prompts`` are the full prompts of
-    the text's windows, if they were asked for. ``print(prediction)`` is short, and a notebook shows the text with its
-    entities marked.
+    the text's windows, if they were asked for. ``windows`` is the number of windows with letters that the text was read
+    in, and ``unknown_windows`` of those in a language without an adapter, which the mean in ``route`` does not show;
+    both are 0 where nobody counted. ``print(prediction)`` is short, and a notebook shows the text with its entities
+    marked.
     """
 
     text: str
@@ -300,6 +302,8 @@ class Prediction:
     knowledge: Knowledge = field(repr=False)
     faults: AnswerFaults | None = None
     prompts: tuple[str, ...] = ()
+    windows: int = field(default=0, compare=False)
+    unknown_windows: int = field(default=0, compare=False)
 
     def only(self, labels: Collection[str], threshold: float = 0.0) -> Prediction:
         """With the entities of these labels and at least this probability."""

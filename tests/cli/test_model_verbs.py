@@ -102,6 +102,22 @@ def test_info_counts_numbers_and_not_bytes(run: Run, tiny_model: Path, model_cop
     assert json.loads(run("info", model_copy, "--json").stdout)["backbone"]["parameters"] == before + 3 * 32
 
 
+def test_info_tells_sizes_on_disk_and_in_memory_apart(run: Run, tiny_model: Path) -> None:
+    facts = json.loads(run("info", tiny_model, "--json").stdout)
+    assert facts["backbone"]["bytes_in_memory"] == 4 * facts["backbone"]["parameters"]
+    parts = dict.fromkeys(facts["bytes_of_parts"], 0)
+    for path in tiny_model.rglob("*"):
+        if path.is_file() and path.name != "manifest.json":
+            inside = path.relative_to(tiny_model).parts
+            parts[inside[0] if len(inside) > 1 else "other files"] += path.stat().st_size
+    assert facts["bytes_of_parts"] == parts
+    shipped = {line.split("  ")[0]: line for line in run("info", "base").stdout.splitlines()}
+    assert "82,958,592 parameters" in shipped["backbone"]
+    assert "MB" not in shipped["backbone"]
+    assert "MB (adapters " in shipped["size on disk"]
+    assert "331.8 MB for the backbone, all parameters as float32; less on a CPU" in shipped["size in memory"]
+
+
 def test_info_of_a_damaged_model(run: Run, model_copy: Path) -> None:
     file = model_copy / "adapters" / "de" / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
@@ -195,6 +211,18 @@ def test_add_language_from_files(run: Run, adding: Recorder, data: Path, model_c
     assert (language, sentences.train[0].language, len(sentences.validation)) == ("nds", "de", 4)
     assert (config.epochs, config.lora.rank, config.lora.alpha) == (4, 2, 7)
     assert run_folder.is_dir()  # its owner named it
+
+
+def test_add_language_again_when_it_is_complete(run: Run, data: Path, model_copy: Path) -> None:
+    command = ["add-language", "nds", "--data", data / "de", "-m", model_copy, "--set", "lora.scalings=[1]"]
+    assert run(*command, "--set", "steps=2").exit_code == 0
+    before = contents(model_copy)
+    again = run(*command, "--set", "steps=2")
+    assert again.exit_code == 0
+    assert f"nds is complete in {model_copy}, added by a run with this data and these settings; " in again.stdout
+    assert f"remove it first with: retrieveall remove-language nds --model {model_copy}" in again.stdout
+    one_error(run(*command, "--set", "steps=3"), "has the language 'nds' already")
+    assert contents(model_copy) == before
 
 
 def test_add_language_again_after_an_interruption(run: Run, data: Path, tiny_model: Path, tmp_path: Path) -> None:

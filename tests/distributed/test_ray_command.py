@@ -24,8 +24,8 @@ def extract(*arguments: object) -> Result:
 
 
 def lines(result: Result) -> list[str]:
-    """Standard error without the speed and the place."""
-    return [re.sub(r"[\d,.]+ texts a second, written to .*", "", line) for line in result.stderr.splitlines()]
+    """Standard error without figures of speed and the place."""
+    return [re.sub(r"[\d,.]+ (texts|characters) a second|written to .*", r"\1", x) for x in result.stderr.splitlines()]
 
 
 @pytest.mark.parametrize("name", ["in.json", "in.jsonl", "in.txt"])
@@ -62,3 +62,24 @@ def test_the_command_ends_as_the_local_engine_does(
     again = extract(*command, "-o", tmp_path / "ray", "--engine", "ray", "--workers", 1, "--block-rows", 4)
     assert lines(again)[:-1] == lines(local)[:-1], "an earlier run's values are counted, too"
     assert f"{len(texts)} texts ({len(texts)} of them from the stopped run)" in lines(again)[-1]
+
+
+def test_of_long_texts_the_characters_a_second_are_told_as_by_the_local_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, corpus: dict[str, list[Any]]
+) -> None:
+    use_serial_ray(monkeypatch)
+    foreign = "Владимир Ленин жил в Цюрихе и работал там над книгой\n\n"
+    text = foreign + "\n\n".join(sentence.text for sentence in corpus["de"])
+    text += "\n" * (10_100 - len(text))  # long, and soon read
+    (tmp_path / "in.jsonl").write_text(f"{json.dumps({'text': text})}\n" * 2, encoding="utf-8")
+    command = ["-i", tmp_path / "in.jsonl", "-m", tiny_model, "--threads", 1]
+    local = extract(*command, "-o", tmp_path / "local.jsonl")
+    on_ray = [*command, "-o", tmp_path / "ray", "--engine", "ray", "--workers", 1, "--block-rows", 1]
+    ray = extract(*on_ray)
+    assert lines(ray) == lines(local)
+    assert lines(ray)[-1].endswith(", texts, characters, ")
+    assert any(re.search(r"parts of 2 of 2 texts \(2 of \d+ windows\)", line) for line in lines(ray))
+    (tmp_path / "ray" / "_retrieveall" / "done" / "000000-000001.json").unlink()
+    again = extract(*on_ray)
+    assert lines(again)[:-1] == lines(local)[:-1]
+    assert lines(again)[-1].endswith(", texts, characters, "), "of the texts of this run alone"

@@ -76,6 +76,9 @@ def test_options_apply_to_their_own_request(http: httpx.Client) -> None:
 )
 def test_a_wrong_type_is_refused_as_in_python(http: httpx.Client, route: str, wrong: dict[str, Any]) -> None:
     answer = http.post(route, json={"texts": ["x"]} | wrong)
+    if route.endswith("stream") and isinstance(wrong.get("texts"), list):
+        assert json.loads(answer.text)["error"].startswith("expected a string, got ")  # in its own line
+        return
     assert answer.status_code == 422
     assert next(iter(wrong)) in answer.json()["detail"]
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from retrieveall.config import LabelConfig, ModelConfig, RoutingConfig, TaggingConfig, load_yaml
+from retrieveall.config import LabelConfig, ModelConfig, RoutingConfig, TaggingConfig, dump_yaml, load_yaml
 from retrieveall.model_folder import ModelFolder
+from retrieveall.storage import Transaction
 from retrieveall.training.from_model import settings_from, training_from
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,11 +89,34 @@ def test_own_labels_on_a_tiny_model(tiny_model: Path, tmp_path: Path) -> None:
     assert (shape.rank, shape.alpha) == (2, 4.0)  # of its first adapter
     found = model.predict([json.loads(line)["text"] for line in (OWN_LABELS / "en" / "train.jsonl").open()][:5])
     assert {entity.label for each in found for entity in each.entities} <= {"DISH", "PRODUCT"}
-    weights = (out / "adapters" / "en" / "adapter_model.safetensors").read_bytes()
-    again = run("train", OWN_LABELS, "--from", tiny_model, "--out", out, "--set", "steps=3")
-    assert again.exit_code == 1
-    assert "is a trained model; choose another folder, or leave --from out" in again.stderr
-    assert (out / "adapters" / "en" / "adapter_model.safetensors").read_bytes() == weights
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    same = ["--set", "steps=3", "--set", "lora.scalings=[1]"]
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    with Transaction(other) as transaction:
+        config = load_yaml(ModelConfig, other / "retrieveall.yaml")
+        changed = config.model_copy(update={"threshold": 0.77})
+        transaction.path("retrieveall.yaml").write_text(dump_yaml(changed), encoding="utf-8")
+    for arguments, refused in (
+        (["--from", tiny_model, *same], False),
+        (["--from", tiny_model, "--set", "steps=4", "--set", "lora.scalings=[1]"], True),
+        (["--from", other, *same], True),
+        (["--backbone", out / "backbone", *same], False),
+        (["--backbone", OWN_LABELS, *same], True),
+    ):
+        again = run("train", OWN_LABELS, "--out", out, *arguments)
+        assert again.exit_code == refused, again.output
+        if refused:
+            assert "is a trained model; choose another folder, or leave " in again.stderr
+        else:
+            first = result.stdout.splitlines()[:1]
+            assert [line for line in again.stdout.splitlines() if "validation F1" in line] == first
+            assert (
+                f"{out} is complete, trained by a run with this data and these settings; to train again,"
+                in again.stdout
+            )
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+        assert not (tmp_path / "mine.train.run").exists()
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ class AdapterCard:
     """``adapter_card.json`` beside PEFT's own files.
 
     ``backbone_fingerprint`` is the fingerprint of the model that the adapter
-    was trained on. ``data`` holds counts (sentences, entities) and the checksum of the training data,
-    ``scores`` what was measured, ``calibration`` the numbers of a
-    ``Calibration``, ``created`` an ISO 8601 time.
+    was trained on. ``data`` holds counts (sentences, entities) and the checksum of the training data, and those of
+    the run and the model that a complete run is known by, ``scores`` what was measured, ``calibration`` the numbers of
+    a ``Calibration``, ``created`` an ISO 8601 time.
     """
 
     language: str

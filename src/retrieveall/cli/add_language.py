@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -48,7 +49,8 @@ def add_language(
     """Train the adapter of a new language and add its knowledge.
 
     Files of other languages are not touched, and the model folder changes only
-    when everything is done. Run the command again to resume after an interruption.
+    when everything is done. Run the command again to resume after an interruption;
+    when it is complete, it says so and does nothing.
     """
     settings = read_training(config, change, kind_of(model))
     use_threads(threads)
@@ -71,7 +73,15 @@ def add_language(
         folder = open_writable(model, copy_to, reuse=True).path
 
         from retrieveall.training.run import add_language as add
+        from retrieveall.training.run import already_added
 
+        if already_added(folder, language, LanguageData(train, held_out), settings):
+            again = f"retrieveall remove-language {language} --model {shlex.quote(str(folder))}"
+            typer.echo(
+                f"{language} is complete in {folder}, added by a run with this data and these settings; to train it "
+                f"again, remove it first with: {again}"
+            )
+            return
         with run_folder(run, folder, language) as place:
             scores = add(
                 folder,

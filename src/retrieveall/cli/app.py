@@ -34,7 +34,21 @@ class _Guarded(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         with guard():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except typer.BadParameter as error:
+                error.message = _plain(error)
+                raise
+
+
+def _plain(error: typer.BadParameter) -> str:
+    """What is wrong with a value: typer repeats pydantic's words."""
+    from pydantic import ValidationError
+
+    from retrieveall.config.faults import reason
+
+    cause = error.__cause__
+    return reason(cause.errors(include_url=False)) if isinstance(cause, ValidationError) else error.message
 
 
 app = typer.Typer(

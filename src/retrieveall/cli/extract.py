@@ -255,8 +255,9 @@ def extract(
     # Opened before the model is loaded, so that an unwritable file fails at once.
     with _open_target(target, options if resume else None) as (stream, partial):
         from retrieveall import RetrieveAll
-        from retrieveall.cli.extraction import Extraction, unknown_notes
+        from retrieveall.cli.extraction import Extraction
         from retrieveall.cli.inputs import unread_notes
+        from retrieveall.data.counts import unknown_notes
 
         opened = RetrieveAll.from_pretrained(
             model, verify=verify, server=server, device=device, allow_no_adapters=allow_no_adapters
@@ -268,7 +269,7 @@ def extract(
             run.over(source.documents, batch_size, advance)
     # The result of an earlier run may lie in the folder; nobody expects it to be read.
     unread = unread_notes([path for path in source.unread if target is None or not _is_same(target, path)], text_column)
-    unknown = unknown_notes(run.done.unknown, run.done.texts, opened.languages)
+    unknown = unknown_notes(run.done, opened.languages)
     for line in (*renderer.notes(), *unread, *unknown):
         note(line)
     if target is not None or source.files:

@@ -73,7 +73,8 @@ def extract_on_ray(options: Extract, ray: RayOptions) -> None:
         typer.BadParameter: options that do not go together.
         RetrieveAllError: as ``run_job``.
     """
-    from retrieveall.cli.extraction import summary, unknown_notes
+    from retrieveall.cli.extraction import summary
+    from retrieveall.data.counts import unknown_notes
     from retrieveall.data.plain_values import PlainValues
     from retrieveall.distributed import open_output, run_job
     from retrieveall.distributed.worker import fingerprint
@@ -97,9 +98,10 @@ def extract_on_ray(options: Extract, ray: RayOptions) -> None:
     seconds = time.monotonic() - started
     values = PlainValues()
     values.restore(done.counts())
-    for line in (*values.notes(), *unknown_notes(done.unknown, done.texts, folder.languages())):
+    for line in (*values.notes(), *unknown_notes(done, folder.languages())):
         note(line)
-    note(summary(done.texts, done.entities, done.before, seconds, output.place.root))
+    characters = done.characters - done.characters_before
+    note(summary(done.texts, done.entities, done.before, seconds, output.place.root, characters))
 
 
 def _check(options: Extract) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from retrieveall.cli.progress import Advance
 from retrieveall.cli.render import Renderer
 from retrieveall.cli.resume import Partial
+from retrieveall.data.counts import counts_of
 from retrieveall.data.documents import Document, batches
 from retrieveall.errors import EngineError, InputError
 from retrieveall.types import Prediction
@@ -19,7 +20,7 @@ from retrieveall.types import Prediction
 if TYPE_CHECKING:
     from retrieveall import RetrieveAll
 
-__all__ = ["Done", "Extraction", "Source", "summary", "unknown_notes"]
+__all__ = ["Done", "Extraction", "Source", "summary"]
 
 _LONG = 10_000
 """Characters of the mean text from which on the speed is told in characters, too."""
@@ -47,16 +48,19 @@ class Source:
 
 @dataclass(slots=True)
 class Done:
-    """Counts of a run: texts, their entities, and the texts in a language without an adapter."""
+    """Counts of a run, as in ``counts_of``."""
 
     texts: int = 0
     entities: int = 0
     unknown: int = 0
+    partly: int = 0
+    windows: int = 0
+    unknown_windows: int = 0
+    characters: int = 0
 
     def add(self, predictions: Sequence[Prediction]) -> None:
-        self.texts += len(predictions)
-        self.entities += sum(len(prediction.entities) for prediction in predictions)
-        self.unknown += sum(prediction.route.reason == "unknown" for prediction in predictions)
+        for name, count in counts_of(predictions).items():
+            setattr(self, name, getattr(self, name) + count)
 
 
 class Extraction:
@@ -75,7 +79,7 @@ class Extraction:
         self.done = Done()
         self._before = 0
         self._seconds = 0.0
-        self._characters = 0
+        self._characters_before = 0
 
     def over(self, documents: Iterable[Document], batch_size: int, advance: Advance) -> None:
         """Predict all documents, and write their results in order."""
@@ -91,7 +95,6 @@ class Extraction:
                 self._stream.write(self._renderer.item(prediction, document.fields))
             self._stream.flush()
             self.done.add(predictions)
-            self._characters += sum(len(each.text) for each in batch)
             if self._partial is not None:
                 self._partial.record({"done": asdict(self.done), "renderer": self._renderer.state()})
         self._stream.write(self._renderer.tail())
@@ -121,7 +124,7 @@ class Extraction:
         """Pass over the documents that are done."""
         self.done = Done(**state["done"])
         self._renderer.restore(state["renderer"])
-        self._before = self.done.texts
+        self._before, self._characters_before = self.done.texts, self.done.characters
         sizes = [document.size for document in islice(documents, self._before)]
         if len(sizes) < self._before:
             raise InputError(f"expected at least {self._before:,} texts as in the stopped run, got {len(sizes):,}")
@@ -129,7 +132,8 @@ class Extraction:
 
     def summary(self, target: str) -> str:
         """The line at the end."""
-        return summary(self.done.texts, self.done.entities, self._before, self._seconds, target, self._characters)
+        characters = self.done.characters - self._characters_before
+        return summary(self.done.texts, self.done.entities, self._before, self._seconds, target, characters)
 
 
 def _place(document: Document, number: int) -> str:
@@ -138,7 +142,7 @@ def _place(document: Document, number: int) -> str:
     return f"text {number:,}" + (f" ({source})" if isinstance(source, str) else "")
 
 
-def summary(texts: int, entities: int, before: int, seconds: float, target: str, characters: int = 0) -> str:
+def summary(texts: int, entities: int, before: int, seconds: float, target: str, characters: int) -> str:
     """``1,000 texts, 1,503 entities, 210 texts a second, written to out.csv``.
 
     Args:
@@ -154,14 +158,3 @@ def summary(texts: int, entities: int, before: int, seconds: float, target: str,
         f"{texts:,} text{'s' * (texts != 1)}{resumed}, {entities:,} entit{'y' if entities == 1 else 'ies'}, "
         f"{speed}{where}"
     )
-
-
-def unknown_notes(unknown: int, texts: int, languages: Sequence[str]) -> list[str]:
-    """A line if some texts are in a language without an adapter."""
-    if not unknown:
-        return []
-    verb = "is" if unknown == 1 else "are"
-    return [
-        f"note: {unknown:,} of {texts:,} texts {verb} in a language that the model has no adapter for; expect "
-        f"more mistakes in them. The model has: {', '.join(languages)}; add one with: retrieveall add-language"
-    ]

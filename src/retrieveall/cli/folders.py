@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,22 +83,46 @@ def run_of(model: Path, purpose: str) -> Path:
 def run_folder(named: Path | None, model: Path, purpose: str, *, keep: bool = False) -> Iterator[Path]:
     """The folder for checkpoints: ``named``, or one beside the model that is deleted when the run is complete.
 
-    After an error or interruption it is kept if it holds a checkpoint or a language's result, to resume the run.
-    With ``keep`` another process deletes it.
+    After an error or interruption it is kept if it holds a checkpoint or a language's result, to resume the run. Before
+    that, what is kept are finished training examples, which later settings of the training can use, too. With ``keep``
+    another process deletes it.
     """
-    if named is not None:
-        yield named
-        return
-    folder = run_of(model, purpose)
+    folder = named or run_of(model, purpose)
     if keep:
         yield folder
         return
     try:
         yield folder
     except BaseException:
-        if any(any(folder.rglob(name)) for name in ("checkpoint-*", "installed.json")):
-            note(f"note: the run is kept in {folder}; run the same command to resume from its last checkpoint")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir():
+            note(f"note: {_left_of(folder, named is not None)}")
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    if named is None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _left_of(folder: Path, named: bool) -> str:
+    """Delete of a stopped run what nothing can go on with; what is kept, what was deleted, and how to go on.
+
+    Args:
+        named: the user chose the folder, of which nothing is deleted.
+    """
+    if any(any(folder.rglob(name)) for name in ("checkpoint-*", "installed.json")):
+        return f"the run is kept in {folder}; run the same command to resume from its last checkpoint"
+    begin = "run the same command to begin again"
+    if named:
+        return f"the run was stopped before its first checkpoint; {folder} is kept; {begin}"
+    examples = set(folder.rglob("examples/*.safetensors"))
+    if not examples:
+        shutil.rmtree(folder, ignore_errors=True)
+        return f"the run was stopped before its first checkpoint; its folder {folder} was deleted; {begin}"
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            with suppress(OSError):  # not empty
+                path.rmdir()
+        elif path not in examples:
+            path.unlink(missing_ok=True)
+    return (
+        "the run was stopped before its first checkpoint; its settings and weights were deleted, its training examples "
+        f"are kept in {folder}; {begin} with them"
+    )

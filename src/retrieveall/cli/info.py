@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -27,6 +28,8 @@ _SCORES = (
     "recorded; the model's card may say so."
 )
 """What adapter cards do not hold is not guessed: a figure without its set is read as that of a known test set."""
+_WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes of a parameter in memory."""
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
 
@@ -64,11 +67,16 @@ def describe(folder: ModelFolder) -> dict[str, Any]:
 
     config = folder.config
     pool = AdapterPool(folder.path)
+    parts: Counter[str] = Counter()
+    for name, record in Manifest.load(folder.path).files.items():
+        part, inside, _ = name.partition("/")
+        parts[part if inside else "other files"] += record.size
     return {
         "name": config.name,
         "card": _short(folder.card),
         "path": str(folder.path),
-        "bytes": sum(record.size for record in Manifest.load(folder.path).files.values()),
+        "bytes": sum(parts.values()),
+        "bytes_of_parts": parts,
         "languages": list(folder.languages()),
         "labels": {label.name: label.definition for label in config.labels},
         "backbone": _backbone(folder),
@@ -88,17 +96,20 @@ def _short(card: str | None) -> str:
 
 
 def _backbone(folder: ModelFolder) -> dict[str, Any]:
-    """Path and number of parameters, counted from the headers of weights inside the model folder."""
+    """Path, parameters counted from the headers of weights on this machine, and the bytes of so many in memory."""
     from retrieveall.storage import check_safetensors, safe_join
 
     settings = folder.config.backbone
     facts: dict[str, Any] = {"path": settings.path, "revision": settings.revision, "dtype": settings.dtype}
+    facts["cpu_precision"] = settings.cpu_precision
     local = Path(settings.path) if Path(settings.path).is_absolute() else folder.path / settings.path
     if local.is_dir():
         root = folder.path if local.is_relative_to(folder.path) else local
         files = [safe_join(root, path.relative_to(root).as_posix()) for path in sorted(local.glob("*.safetensors"))]
         headers = [check_safetensors(path) for path in files]
         facts["parameters"] = sum(_numbers(name, shape) for header in headers for name, (_, shape) in header.items())
+        facts["bytes_in_memory"] = facts["parameters"] * _WIDTHS[settings.dtype]
+        facts["packed"] = any(name.endswith((".codes4", ".codes8")) for header in headers for name in header)
     return facts
 
 
@@ -129,6 +140,20 @@ def _decoder(settings: dict[str, Any]) -> str:
     return ", ".join(str(value) if name == "kind" else f"{name} {value}" for name, value in settings.items())
 
 
+def _memory(backbone: dict[str, Any]) -> str:
+    """How much memory the weights take, and why that differs from the size on disk."""
+    dtype = backbone["dtype"]
+    if "bytes_in_memory" not in backbone:
+        return f"the backbone is not on this machine; its parameters are loaded as {dtype}"
+    least = []
+    if backbone["packed"]:
+        least.append("keeps the 4 bits of embeddings")
+    if backbone["cpu_precision"] != "same":
+        least.append("has layers in bfloat16 or 8 bits")
+    less = f"; less on a CPU, which {' and '.join(least)}" if least else ""
+    return f"{backbone['bytes_in_memory'] / 1e6:,.1f} MB for the backbone, all parameters as {dtype}{less}"
+
+
 def _print(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -139,10 +164,14 @@ def _print(facts: dict[str, Any]) -> None:
     console = Console() if is_terminal(sys.stdout) else Console(width=120, color_system=None)
     backbone = facts["backbone"]
     parameters = f", {backbone['parameters']:,} parameters" if "parameters" in backbone else ""
+    sizes = {name: f"{size / 1e6:,.1f}" for name, size in sorted(facts["bytes_of_parts"].items())}
+    parts = ", ".join(f"{name} {size}" for name, size in sizes.items() if size != "0.0")
     revision = f" at {backbone['revision']}" if backbone["revision"] else ""
     rows = {
-        "model": f"{facts['name']}, {facts['bytes'] / 1e6:,.1f} MB in {facts['path']}",
-        "backbone": f"{backbone['path']}{revision}, {backbone['dtype']}{parameters}",
+        "model": f"{facts['name']} in {facts['path']}",
+        "backbone": f"{backbone['path']}{revision}{parameters}",
+        "size on disk": f"{facts['bytes'] / 1e6:,.1f} MB{f' ({parts})' if parts else ''}",
+        "size in memory": _memory(backbone),
         "labels": ", ".join(
             name + (f" ({definition})" if definition else "") for name, definition in facts["labels"].items()
         ),

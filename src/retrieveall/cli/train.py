@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
+_OWN = "note: {} is an existing model; its own backbone and settings are used"
+_AGAIN = "to train again, choose another --out, or change a setting and leave out --from and --backbone"
+
 
 def train(
     data: Annotated[
@@ -95,8 +98,9 @@ def train(
     retrieveall train DATA --from base --out my-model
 
     Run the command again after an interruption: it resumes from the last
-    checkpoint and ends with the same weights. For several GPUs or machines,
-    start it with accelerate launch or torchrun; see docs/scaling.md.
+    checkpoint and ends with the same weights. When it is complete, the command
+    says so and does nothing. For several GPUs or machines, start it with
+    accelerate launch or torchrun; see docs/scaling.md.
     """
     if base is not None and (backbone or settings or decoder):
         raise typer.BadParameter("it brings its own backbone and settings; leave out the others", param_hint="--from")
@@ -117,16 +121,20 @@ def train(
         from retrieveall.training.parallel import Processes
         from retrieveall.training.run import train as fit
 
+        training = _suited(base, training)
+        new = _New(base, backbone, copy_backbone, settings, wishes)
+        if (scores := _already_trained(out, new, corpora, training, apart=ray)) is not None:
+            _tell(out, scores, f"{out} is complete, trained by a run with this data and these settings; {_AGAIN}")
+            return
         processes = Processes.join()  # set by a launcher; without one, a single process
         if ray and processes.count > 1:
             raise typer.BadParameter("Ray starts its own processes; run it without a launcher", param_hint="--ray")
         with processes.main_first():
             if processes.main:
-                _prepare(out, _New(base, backbone, copy_backbone, settings, wishes), corpora, progress)
+                _prepare(out, new, corpora, progress)
                 for name, of in corpora.items():
                     if few(of.train):
                         note(f"warning: {name}: {sizes(of.train)} are hardly enough to learn from; give more sentences")
-        training = _suited(base, training)
         with run_folder(run, out, "train", keep=not processes.main) as place:
             if ray:
                 _train_pool(out, corpora, training, place)
@@ -142,9 +150,14 @@ def train(
             )
     if not processes.main:
         return
+    _tell(out, scores, f"trained {len(corpora)} language{'s' * (len(corpora) != 1)} in {out}")
+
+
+def _tell(out: Path, scores: Mapping[str, float | None], ended: str) -> None:
     for language, f1 in scores.items():
-        typer.echo(f"{language}\tvalidation F1 {100 * f1:.1f}")
-    typer.echo(f"trained {len(corpora)} language{'s' * (len(corpora) != 1)} in {out}")
+        if f1 is not None:
+            typer.echo(f"{language}\tvalidation F1 {100 * f1:.1f}")
+    typer.echo(ended)
     typer.echo(f'try it: retrieveall extract --model {shlex.quote(str(out))} "..."')
 
 
@@ -194,6 +207,39 @@ class _New:
     wishes: Mapping[str, Any]
 
 
+def _already_trained(
+    out: Path, new: _New, corpora: Mapping[str, LanguageData], training: TrainingConfig, *, apart: bool
+) -> dict[str, float | None] | None:
+    """The scores of a model that this very command has trained, else None."""
+    from retrieveall.training.run import already_trained
+
+    if not _is_model(out):
+        return None
+    scores = already_trained(out, corpora, training, apart=apart)
+    if scores is None or not _is_made_from(out, new, corpora):
+        return None
+    if new.settings is not None:
+        note(_OWN.format(out))
+    return scores
+
+
+def _is_made_from(out: Path, new: _New, corpora: Mapping[str, LanguageData]) -> bool:
+    """Whether a model is what ``--from`` or ``--backbone`` would make; with neither, it is what is trained."""
+    from retrieveall.model_folder import ModelFolder
+    from retrieveall.training.from_model import local_backbone, settings_from
+
+    model = ModelFolder.open(out, verify=False)
+    source = None if new.backbone is None else Path(new.backbone)
+    if new.base is not None:
+        base = ModelFolder.open(new.base, verify=False)
+        source = local_backbone(base) or Path(base.config.backbone.path)
+        wanted = settings_from(base, model.config.name, _labels(corpora))
+        own = ("prompt", "retrieval", "routing", "windows", "threshold", "labels")  # the others are completed
+        if any(getattr(wanted, name) != getattr(model.config, name) for name in own):
+            return False
+    return source is None or model.has_backbone(source)
+
+
 def _prepare(out: Path, new: _New, corpora: Mapping[str, LanguageData], progress: Stage) -> None:
     given = [name for name, value in (("--from", new.base), ("--backbone", new.backbone)) if value is not None]
     if not _is_model(out):
@@ -201,10 +247,10 @@ def _prepare(out: Path, new: _New, corpora: Mapping[str, LanguageData], progress
     elif given and _is_finished(out):
         raise ConfigError(
             f"expected a new folder for {given[0]}, {out} is a trained model; choose another folder, or leave "
-            f"{given[0]} out to train it again"
+            f"{given[0]} out to train it again, with other data or settings"
         )
     elif new.base is not None or new.backbone is not None or new.settings is not None:
-        note(f"note: {out} is an existing model; its own backbone and settings are used")
+        note(_OWN.format(out))
 
 
 def _is_finished(folder: Path) -> bool:
@@ -212,7 +258,7 @@ def _is_finished(folder: Path) -> bool:
     from retrieveall.cli.folders import run_of
     from retrieveall.model_folder import ModelFolder
 
-    return bool(ModelFolder.open(folder).languages()) and not run_of(folder, "train").is_dir()
+    return bool(ModelFolder.open(folder).languages()) and not any(run_of(folder, "train").rglob("run.json"))
 
 
 def _is_model(folder: Path) -> bool:

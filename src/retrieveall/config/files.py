@@ -9,8 +9,9 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from retrieveall.config.model import KINDS
+from retrieveall.config.faults import Place, first_fault
 from retrieveall.errors import ConfigError
 
 __all__ = ["dump_yaml", "load_yaml", "parse_config"]
@@ -57,20 +58,30 @@ def parse_config(kind: type[T], raw: Any, where: str) -> T:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_fault(kind, error)}") from None
+        raise ConfigError(f"{where}: {_fault(kind, error, raw)}") from None
 
 
-def _fault(kind: type[BaseModel], error: ValidationError) -> str:
+def _fault(kind: type[BaseModel], error: ValidationError, raw: Mapping[str, Any]) -> str:
     """The first invalid key and the reason."""
-    first = error.errors(include_url=False)[0]
-    key = _key(first["loc"])
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    key = _key(_place(first, raw))
     if first["type"] == "union_tag_invalid":
-        return f"{key}.kind: expected {' or '.join(KINDS)}, got {str(first['ctx']['tag'])[:80]!r}"
+        return f"{key}.kind: expected {_kinds(first)}, got {str(first['ctx']['tag'])[:80]!r}"
+    if first["type"] == "union_tag_not_found":
+        return f"{key}.kind: expected a kind, got none"
     if first["type"] == "extra_forbidden":
         meant = _meant(kind, key)
         hint = f"did you mean {meant}?" if meant else "check its spelling and its place"
         return f"{key}: expected a known key, got one that does not exist; {hint}"
-    return f"{key or 'the document'}: {str(first['msg']).removeprefix('Value error, ')}"
+    place, reason = first_fault(errors, lambda each: _place(each, raw))
+    return f"{_key(place) or 'the document'}: {reason}"
+
+
+def _kinds(error: ErrorDetails) -> str:
+    """The kinds there are: ``crf, spacy or gliner``."""
+    *others, last = (each.strip().strip("'") for each in str(error["ctx"]["expected_tags"]).split(","))
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _meant(kind: type[BaseModel], key: str) -> str | None:
@@ -91,14 +102,26 @@ def _keys(kind: Any, before: str = "") -> Iterator[str]:
                     yield from _keys(each, f"{before}{name}.")
 
 
-def _key(location: tuple[int | str, ...]) -> str:
-    """The key as the user wrote it: pydantic puts the decoder's kind between ``decoder`` and its keys."""
-    parts = [
-        part
-        for before, part in zip((None, *location), location, strict=False)
-        if before != "decoder" or part not in KINDS
-    ]
-    return ".".join(map(str, parts))
+def _place(error: ErrorDetails, raw: Any) -> Place:
+    """The keys and numbers of items that the user wrote: pydantic puts names of types and kinds between them."""
+    place: list[int | str] = []
+    value = raw
+    for number, part in enumerate(error["loc"], 1):
+        inside = (
+            part in value
+            if isinstance(value, Mapping)
+            else isinstance(value, list | tuple) and part in range(len(value))
+        )
+        if inside:
+            value = value[part]
+            place.append(part)
+        elif error["type"] == "missing" and number == len(error["loc"]):
+            place.append(part)
+    return tuple(place)
+
+
+def _key(place: Place) -> str:
+    return ".".join(map(str, place))
 
 
 def dump_yaml(config: BaseModel, exclude: set[str] | None = None) -> str:

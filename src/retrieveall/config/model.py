@@ -9,7 +9,6 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from retrieveall.config.base import LabelName, Strict
 
 __all__ = [
-    "KINDS",
     "MAX_CHARACTERS",
     "BackboneConfig",
     "CpuPrecision",
@@ -199,10 +198,6 @@ class GenerationConfig(Strict):
     def longest_answer(self) -> int:
         """Maximum number of tokens that the model writes."""
         return self.max_answer_tokens
-
-
-KINDS = ("tagging", "generation")
-"""Of decoders."""
 
 
 def _decoder_kind(value: Any) -> str:

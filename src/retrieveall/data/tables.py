@@ -11,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
+from retrieveall.config.faults import json_type
 from retrieveall.data.csv_rows import whole_rows
 from retrieveall.data.documents import Document
 from retrieveall.data.files import Line
@@ -123,7 +124,7 @@ def read_json_file(source: Source, column: str | None) -> Iterator[tuple[Line, D
 
 def _of_record(record: Any, column: str, where: str, size: int) -> Document:
     if not isinstance(record, dict):
-        raise DataError(f"{where}: expected a JSON object, got {type(record).__name__}")
+        raise DataError(f"{where}: expected a JSON object, got {json_type(record)}")
     _choose(list(record), column, where)
     return Document(_text(record.pop(column), where, column), record, size)
 

@@ -11,7 +11,10 @@ from retrieveall.types import Prediction
 
 __all__ = ["Done", "Job", "ModelOptions", "OpenModel", "Predictor"]
 
-_COUNTS = ("texts", "entities", "unknown", "numbers", "binary")
+_COUNTS = (
+    *("texts", "characters", "entities", "unknown", "partly", "windows", "unknown_windows"),
+    *("numbers", "binary"),
+)
 """What is counted of a block."""
 
 
@@ -84,18 +87,23 @@ class Job:
 
 @dataclass(slots=True)
 class Done:
-    """Counts of texts, their entities, and the texts in a language without an adapter.
+    """Counts as in ``counts_of``.
 
-    ``numbers`` and ``binary``: values of the input that JSON cannot hold, as in ``PlainValues``. ``before``: texts that
-    an earlier run had finished.
+    ``numbers`` and ``binary``: values of the input that JSON cannot hold, as in ``PlainValues``. ``before`` and
+    ``characters_before``: texts that an earlier run had finished, and their characters.
     """
 
     texts: int = 0
     entities: int = 0
     unknown: int = 0
+    partly: int = 0
+    windows: int = 0
+    unknown_windows: int = 0
+    characters: int = 0
     numbers: int = 0
     binary: int = 0
     before: int = 0
+    characters_before: int = 0
 
     def add(self, counts: Mapping[str, int]) -> None:
         """Add the counts of a block; one that an earlier version finished has fewer."""

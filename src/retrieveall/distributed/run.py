@@ -144,7 +144,9 @@ def _collect(records: Iterator[Mapping[str, Any]], job: Job, report: Report | No
         if record["last"]:
             sizes[file] = number + 1
         done.add(record)
-        done.before += texts if record["before"] else 0
+        if record["before"]:
+            done.before += texts
+            done.characters_before += int(record["characters"])
         if report is not None:
             report(int(record["bytes"]), texts)
     missing = [file for file in range(len(job.corpus.files)) if len(seen.get(file, ())) != sizes.get(file)]

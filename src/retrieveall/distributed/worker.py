@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from retrieveall.data.counts import counts_of
 from retrieveall.data.documents import Document, batches
 from retrieveall.data.jsonl import json_line
 from retrieveall.data.plain_values import PlainValues
@@ -18,7 +19,6 @@ from retrieveall.distributed.output import Output
 from retrieveall.distributed.place import Place
 from retrieveall.errors import EngineError, ModelFolderError, RetrieveAllError
 from retrieveall.threads import use_threads
-from retrieveall.types import Prediction
 
 if TYPE_CHECKING:
     from retrieveall import RetrieveAll
@@ -107,16 +107,8 @@ class Extractor:
             for document, prediction in zip(batch, predictions, strict=True):
                 record = {**document.fields, **prediction.to_dict(knowledge=job.knowledge)}
                 stream.write(json_line(record, values).encode())
-            done.add(_counts(predictions))
+            done.add(counts_of(predictions))
         done.add(values.state())
-
-
-def _counts(predictions: Sequence[Prediction]) -> dict[str, int]:
-    return {
-        "texts": len(predictions),
-        "entities": sum(len(prediction.entities) for prediction in predictions),
-        "unknown": sum(prediction.route.reason == "unknown" for prediction in predictions),
-    }
 
 
 def fingerprint(folder: ModelFolder) -> str:

@@ -28,6 +28,7 @@ from retrieveall.serving.schema import (
     Health,
     Languages,
     ModelInfo,
+    StreamRequest,
     StreamResult,
     fault,
 )
@@ -120,13 +121,17 @@ async def _read(request: Request, kind: type[B]) -> B:
     except ClientDisconnect:
         raise HTTPException(400, "expected the whole body, the client left") from None
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False)
+        errors = error.errors(include_url=False)
         raise HTTPException(400 if errors[0]["type"] == "json_invalid" else 422, fault(errors)) from None
 
 
 async def extract_request(request: Request, service: Served) -> ExtractRequest:
     service.batcher.check()  # before anything is read
-    return await _read(request, ExtractRequest)
+    return await _read(request, StreamRequest if _is_streamed(request) else ExtractRequest)
+
+
+def _is_streamed(request: Request) -> bool:
+    return request.url.path.endswith("/stream") or _NDJSON in request.headers.get("accept", "")
 
 
 Asked = Annotated[ExtractRequest, Depends(extract_request)]
@@ -207,7 +212,7 @@ def _add_routes(app: FastAPI) -> None:
 
 async def extract(request: Request, asked: Asked, service: Served) -> Response:
     """The entities of one or many texts. With ``Accept: application/x-ndjson``, as a stream."""
-    if _NDJSON in request.headers.get("accept", ""):
+    if _is_streamed(request):
         return await extract_stream(request, asked, service)
     results = await service.extract(asked, request.receive)
     return Response(to_json({"results": [each.written() for each in results]}), media_type="application/json")
@@ -216,8 +221,8 @@ async def extract(request: Request, asked: Asked, service: Served) -> Response:
 async def extract_stream(request: Request, asked: Asked, service: Served) -> Response:
     """The same for long lists: one line of JSON per text, in order, as soon as it is computed.
 
-    A text that is too long, or on which the engine failed, has an ``error`` in its line; the others are answered. A
-    body that is not as described, such as one with a number among its texts, is refused as a whole, before any is
+    A text that is too long, an item of the list that is no text, or a text on which the engine failed has an ``error``
+    in its line; the others are answered. A body that is not as described otherwise is refused as a whole, before any is
     computed.
     """
     return StreamingResponse(await service.stream(asked), media_type=_NDJSON)

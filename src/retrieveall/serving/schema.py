@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
 
+from retrieveall.config.faults import Place, first_fault
 from retrieveall.types import LEVELS, Entity, Knowledge, Level, Prediction, Route
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Limits",
     "ModelInfo",
     "Result",
+    "StreamRequest",
     "StreamResult",
     "fault",
     "fields_of",
@@ -51,15 +53,6 @@ EXAMPLE_ANSWER: dict[str, Any] = {
         },
     ]
 }
-_EXPECTED = {
-    "string_type": "a string",
-    "list_type": "a list",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "model_type": "an object",
-}
-"""What pydantic's errors about a wrong type want, in the words of JSON."""
-_GOT = {str: "a string", bool: "a boolean", int: "an integer", float: "a number", list: "a list", dict: "an object"}
 _Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -91,6 +84,12 @@ class ExtractRequest(BaseModel):
 
     def listed(self) -> list[str]:
         return [self.texts] if isinstance(self.texts, str) else self.texts
+
+
+class StreamRequest(ExtractRequest):
+    """As ``ExtractRequest``; an item of the list that is no text is refused in its own line of the answer."""
+
+    texts: str | list[Any] = Field(description="one text, or a list")
 
 
 class Result(BaseModel):
@@ -201,20 +200,13 @@ def fields_of(prediction: Prediction, explain: bool) -> dict[str, Any]:
 def fault(errors: Sequence[ErrorDetails]) -> str:
     """The first fault of a body in one line, such as ``texts.0: expected a string, got an integer``.
 
-    A field that may be of several types has an error for each of them. The one that is meant is the one that got
-    furthest. Values are not repeated, since they may hold what was to stay secret.
+    Values are not repeated, since they may hold what was to stay secret.
     """
-    field = errors[0]["loc"][:1]
-    # After the field, only numbers of items are of the body; names are those of pydantic for the types of a union.
-    places = [(*field, *(part for part in each["loc"][1:] if isinstance(part, int))) for each in errors]
-    same = [place for place, each in zip(places, errors, strict=True) if each["loc"][:1] == field]
-    place = max(same, key=len)
-    there = [each for at, each in zip(places, errors, strict=True) if at == place and each["loc"][:1] == field]
-    other = next((each for each in there if each["type"] not in _EXPECTED), None)  # of the right type
-    if other is not None:
-        said = str(other["msg"])
-    else:
-        expected = " or ".join(dict.fromkeys(_EXPECTED[each["type"]] for each in there))
-        said = f"expected {expected}, got {_GOT.get(type(there[0]['input']), 'null')}"
+    place, said = first_fault(errors, _place, show=False)
     where = ".".join(map(str, place))[:80]
     return f"{where}: {said}" if where else said
+
+
+def _place(error: ErrorDetails) -> Place:
+    # After the field, only numbers of items are of the body; names are those of pydantic for the types of a union.
+    return (*error["loc"][:1], *(part for part in error["loc"][1:] if isinstance(part, int)))

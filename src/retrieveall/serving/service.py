@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from pydantic_core import to_json
 
 from retrieveall.arguments import languages_per_text, wanted_labels
+from retrieveall.config.faults import json_type
 from retrieveall.engines import Failure
 from retrieveall.errors import EngineError, InputError, RetrieveAllError
 from retrieveall.serving.archive import unpack
@@ -125,7 +126,7 @@ class Service:
     async def stream(self, asked: ExtractRequest) -> AsyncIterator[bytes]:
         """Lines of JSON, for many texts. Only a few parts of the list are queued at once.
 
-        A text that is too long is refused in its own line; the others are computed.
+        What is no text, or too long, is refused in its own line; the others are computed.
 
         Raises:
             TooMuch, InputError, Overloaded, Closing: before the first line.
@@ -213,14 +214,22 @@ class Service:
         raise TimedOut(f"not done within {self.settings.seconds:g} s; send fewer texts, or repeat later")
 
     def _refused(self, asked: ExtractRequest) -> dict[int, str]:
-        """The texts that are too long, by their numbers, with the reason."""
-        most = self.settings.characters
+        """What is no text, or too long, by its number, with the reason."""
+        reasons = ((number, self._why_refused(text)) for number, text in enumerate(asked.listed()))
         return {
-            number: f"expected texts of at most {most:,} characters, got {len(text):,} as text {number} of the list "
-            "(the first is 0); split the text"
-            for number, text in enumerate(asked.listed())
-            if len(text) > most
+            number: f"expected {why[0]}, got {why[1]} as text {number} of the list (the first is 0); {why[2]}"
+            for number, why in reasons
+            if why is not None
         }
+
+    def _why_refused(self, text: Any) -> tuple[str, str, str] | None:
+        """What was expected, what came and what to do."""
+        most = self.settings.characters
+        if not isinstance(text, str):
+            return "a string", json_type(text), "send the text alone"
+        if len(text) > most:
+            return f"texts of at most {most:,} characters", f"{len(text):,}", "split the text"
+        return None
 
     def _tasks(self, asked: ExtractRequest, texts: Sequence[str], most: int) -> list[Task]:
         if len(texts) > most:

@@ -92,6 +92,8 @@ class Parts:
     knowledge: Knowledge = field(default_factory=Knowledge)
     faults: list[AnswerFaults] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
+    windows: int = 0
+    unknown_windows: int = 0
 
     def add(self, piece: Piece, found: PiecePrediction) -> None:
         """Add the next piece."""
@@ -104,6 +106,8 @@ class Parts:
         self.routes.append(prediction.route)
         self.weights.append(Weight(found.kept_words))
         self.prompts += prediction.prompts
+        self.windows += prediction.windows
+        self.unknown_windows += prediction.unknown_windows
         if prediction.faults is not None:
             self.faults.append(prediction.faults)
 
@@ -113,7 +117,16 @@ class Parts:
             return self.first
         route = merge_routes(self.weights, self.routes)
         faults = sum_faults(self.faults)
-        return Prediction(self.text, tuple(self.entities), route, self.knowledge, faults, tuple(self.prompts))
+        return Prediction(
+            self.text,
+            tuple(self.entities),
+            route,
+            self.knowledge,
+            faults,
+            tuple(self.prompts),
+            self.windows,
+            self.unknown_windows,
+        )
 
 
 def sum_faults(found: Sequence[AnswerFaults]) -> AnswerFaults | None:

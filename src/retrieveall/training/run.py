@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from retrieveall.adapters import AdapterCard, AdapterPool, LoraWeights
@@ -28,6 +29,7 @@ from retrieveall.tokens import TokenCodec, load_tokenizer
 from retrieveall.training.batches import ExampleBatches, LanguageExamples
 from retrieveall.training.data import LanguageData, Progress, describe
 from retrieveall.training.divergence import Divergence
+from retrieveall.training.finished import added, model_key, run_key, trained
 from retrieveall.training.loop import fit
 from retrieveall.training.loss import PredictionLoss
 from retrieveall.training.progress import report_scores
@@ -42,6 +44,8 @@ __all__ = [
     "Scores",
     "Training",
     "add_language",
+    "already_added",
+    "already_trained",
     "create_model",
     "prepare",
     "settings_for",
@@ -225,6 +229,26 @@ def add_language(
     return Scores(fitted.scores[language], routed.languages[language].f1, steps)
 
 
+def already_trained(
+    folder: Path, data: Mapping[str, LanguageData], config: TrainingConfig, *, apart: bool = False
+) -> dict[str, float | None] | None:
+    """The validation F1 of each language, if ``train`` with these arguments would give the adapters that are there.
+
+    Args:
+        apart: each language as a run of its own (``train_pool``).
+    """
+    runs = [{language: own} for language, own in data.items()] if apart else [data]
+    found = [trained(folder, run, _settings_of(config, run)) for run in runs]
+    if any(scores is None for scores in found):
+        return None
+    return {language: f1 for scores in found if scores is not None for language, f1 in scores.items()}
+
+
+def already_added(folder: Path, language: str, data: LanguageData, config: TrainingConfig) -> bool:
+    """Whether ``add_language`` has added these sentences with these settings."""
+    return added(folder, language, data, settings_for(config, len(data.train)))
+
+
 @dataclass(frozen=True, slots=True)
 class Scores:
     """Validation F1 of a language, 0 to 1; None without validation sentences.
@@ -373,6 +397,12 @@ class Training(Session):
             scores,
         )
 
+    @cached_property
+    def _origin(self) -> dict[str, str]:
+        """By which it is known again that this very run has ended."""
+        key = run_key(self.config, self.sentences, self._held_out)
+        return {"run": key, "model": model_key(self.model.path)}
+
     def _card(
         self, language: str, weights: LoraWeights, scores: Mapping[str, float], calibration: Calibration
     ) -> AdapterCard:
@@ -384,7 +414,7 @@ class Training(Session):
             rank=weights.shape.rank,
             alpha=weights.shape.alpha,
             created=datetime.now(UTC).strftime("%Y-%m-%d"),
-            data=describe(self.sentences[language]),
+            data=describe(self.sentences[language]) | self._origin,
             scores={"validation_f1": round(scores[language], 4)} if language in scores else {},
             calibration=calibration,
         )
@@ -407,8 +437,12 @@ def _opened(
 ) -> Training:
     """The run of ``train``, with epochs and batch size that suit the mean number of sentences of a language."""
     model = ModelFolder.open(folder)
-    config = settings_for(config, sum(len(of.train) for of in data.values()) // max(1, len(data)))
+    config = _settings_of(config, data)
     return Training(model, knowledge or model.knowledge(), data, config, run_folder, device)
+
+
+def _settings_of(config: TrainingConfig, data: Mapping[str, LanguageData]) -> TrainingConfig:
+    return settings_for(config, sum(len(of.train) for of in data.values()) // max(1, len(data)))
 
 
 def _share(config: TrainingConfig, share: float) -> TrainingConfig:

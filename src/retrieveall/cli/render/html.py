@@ -92,7 +92,7 @@ class HtmlRenderer(Renderer):
         marked = self._marked(prediction.text, prediction.entities)
         knowledge = self._knowledge(prediction) if self._explain else ""
         return (
-            f'<article>\n<p dir="auto">{marked}</p>\n<small>{safe_html(route_line(prediction.route))}</small>\n'
+            f'<article>\n<p dir="auto">{marked}</p>\n<small>{safe_html(route_line(prediction))}</small>\n'
             f"{knowledge}</article>\n"
         )
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from retrieveall.types import NO_LETTERS, KnownEntity, Route
+from retrieveall.types import NO_LETTERS, KnownEntity, Prediction
 
 __all__ = ["counts_line", "likeness", "route_line", "shares"]
 
 
-def route_line(route: Route) -> str:
-    """The adapters with their weights, why they were chosen, and the votes."""
+def route_line(prediction: Prediction) -> str:
+    """The adapters with their weights, why they were chosen, the votes, and windows in an unknown language."""
+    route, unknown = prediction.route, prediction.unknown_windows
     if route.reason == NO_LETTERS:
         return "no letters, the model did not run"
     votes = f" · votes {shares(route.votes)}" if route.votes else ""
-    return f"adapters {shares(route.adapters) or 'none, the backbone alone'} ({route.reason}){votes}"
+    parts = f" · {unknown:,} of {prediction.windows:,} windows unknown" if 0 < unknown < prediction.windows else ""
+    return f"adapters {shares(route.adapters) or 'none, the backbone alone'} ({route.reason}){votes}{parts}"
 
 
 def shares(weights: Mapping[str, float]) -> str:

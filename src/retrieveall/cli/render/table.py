@@ -51,7 +51,7 @@ class TableRenderer(Renderer):
             yield _indented(self._entities(prediction.entities))
         else:
             yield _indented(Text("no entities", style="dim"))
-        yield _indented(Text(visible(route_line(prediction.route)), style="dim"))
+        yield _indented(Text(visible(route_line(prediction)), style="dim"))
         if self._explain and prediction.knowledge.neighbours:
             yield _indented(self._neighbours(prediction.knowledge.neighbours))
         if self._explain and prediction.knowledge.entities:
