@@ -51,7 +51,8 @@ class _Shapes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.__name__.partition(".")[0]
         tensors = [each for each in args if isinstance(each, torch.Tensor)]
-        if name in ("mm", "addmm", "linear", "bmm") and tensors[0].dtype == torch.bfloat16 or name in ("gelu", "gelu_"):
+        product = name in ("mm", "addmm", "linear", "bmm") and tensors[0].dtype == torch.bfloat16
+        if product or name in ("gelu", "gelu_"):
             self.seen.add((name.rstrip("_"), *(tuple(each.shape) for each in tensors)))
         return func(*args, **(kwargs or {}))
 
