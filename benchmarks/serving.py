@@ -106,9 +106,11 @@ def server(model: str, batch: int, threads: int | None) -> Iterator[tuple[str, i
         process.wait(120)
 
 
-def resident(process: int) -> int:
-    """Bytes of memory of a process."""
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def resident(process: int) -> tuple[int, int]:
+    """Bytes of memory of a process, and how many of them are pages of files."""
+    pages = Path(f"/proc/{process}/statm").read_text().split()
+    size = os.sysconf("SC_PAGE_SIZE")
+    return int(pages[1]) * size, int(pages[2]) * size
 
 
 async def client(url: str, seed: int, until: float, measured: Measured) -> None:
@@ -128,9 +130,14 @@ async def client(url: str, seed: int, until: float, measured: Measured) -> None:
                 measured.seconds.append(time.monotonic() - started)
 
 
-async def watch(process: int, until: float, measured: Measured) -> None:
+async def watch(process: int, until: float, measured: Measured, shown: int | None) -> None:
     while time.monotonic() < until:
-        measured.memory.append(resident(process))
+        memory, files = resident(process)
+        if shown and len(measured.memory) % shown == 0:
+            parts = f"{memory / 1e6:.0f} MB, {files / 1e6:.0f} of them files"
+            requests, changes = sum(measured.statuses.values()), sum(measured.changes.values())
+            print(f"{len(measured.memory)} s: {parts}; {requests} requests, {changes} changes", file=sys.stderr)
+        measured.memory.append(memory)
         await asyncio.sleep(SAMPLE_SECONDS)
 
 
@@ -207,7 +214,7 @@ async def load(url: str, process: int, args: argparse.Namespace, archive: bytes 
     started = time.monotonic()
     until = started + args.seconds
     tasks = [client(url, seed, until, measured) for seed in range(args.clients)]
-    tasks.append(watch(process, until, measured))
+    tasks.append(watch(process, until, measured, args.watch))
     if archive is not None:
         tasks += [churn(url, args.churn, archive, until, measured), disturb(url, until, measured)]
     await asyncio.gather(*tasks)
@@ -223,6 +230,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--watch", type=int, metavar="N", help="also print the memory at every Nth second")
     parser.add_argument("--churn", metavar="LANG", help="remove and add this language all the time")
     args = parser.parse_args()
     from retrieveall.model_folder import ModelFolder

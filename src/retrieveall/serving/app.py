@@ -99,7 +99,8 @@ class _Outermost(Gate):
         service.active_requests = lambda: self.active
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
+    # Not a plain function, which FastAPI would call in a pool of up to 40 threads, each with memory of its own.
     service: Service = request.app.state.service
     return service
 

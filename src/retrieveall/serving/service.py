@@ -20,6 +20,7 @@ from retrieveall.serving.archive import unpack
 from retrieveall.serving.batching import Answer, Batcher, Closing, Job, Overloaded, Task
 from retrieveall.serving.changes import add_language, between, quiet, remove_language
 from retrieveall.serving.logs import log_error
+from retrieveall.serving.memory import give_back
 from retrieveall.serving.metrics import Metrics
 from retrieveall.serving.schema import (
     Changed,
@@ -312,6 +313,7 @@ class Service:
 
     async def _changed(self, language: str) -> Changed:
         self._languages = await between(self.batcher, self._list_languages)
+        await asyncio.to_thread(give_back)
         return Changed(language=language, languages=list(self.model.languages))
 
 

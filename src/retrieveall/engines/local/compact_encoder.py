@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from retrieveall.engines.local.few_shapes import gelu
 from retrieveall.engines.local.four_bits import FourBitEmbedding, unpack
 from retrieveall.engines.local.packed import FourBits, is_packed, read_stored
 from retrieveall.storage import read_json
@@ -153,7 +154,7 @@ class _Intermediate(nn.Module):
         self.dense = _Linear(shape.hidden_size, shape.intermediate_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.dense(x))
+        return gelu(self.dense(x))
 
 
 class _Layer(nn.Module):

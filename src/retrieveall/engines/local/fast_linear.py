@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retrieveall.config import CpuPrecision
+from retrieveall.engines.local.few_shapes import padded_rows
 
 __all__ = ["Bfloat16Linear", "Int8Linear", "choose_precision", "has_bfloat16", "has_int8", "use_precision"]
 
@@ -109,8 +110,14 @@ class Bfloat16Linear(_Reduced):
         self._half = nn.Parameter(linear.weight.detach().bfloat16(), requires_grad=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        product = F.linear(input.bfloat16(), self._half).to(input.dtype)
-        return product if self.bias is None else product.add_(self.bias)
+        rows = input.reshape(-1, self.in_features)
+        padded = torch.empty(padded_rows(len(rows)), self.in_features, dtype=torch.bfloat16)
+        padded[: len(rows)] = rows
+        padded[len(rows) :] = 0.0
+        product = F.linear(padded, self._half)[: len(rows)].to(input.dtype)
+        if self.bias is not None:
+            product.add_(self.bias)
+        return product.view(*input.shape[:-1], self.out_features)
 
 
 def _pack(codes: Tensor, scales: Tensor) -> Any:
