@@ -1,0 +1,360 @@
+"""The measurements of ``recipes.measure.retrieval``: one encoder over the pool and the texts of all others."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from recipes.base.corpora import Corpora
+from recipes.corpora import Sentences
+from recipes.measure.panx import measure_panx
+from recipes.measure.running import LABELS, RunningSet, measure_running, read_running
+from recipes.raw_text import raw_text
+from retrieveall import RetrieveAll
+from retrieveall.config import RoutingConfig
+from retrieveall.data import read_corpus
+from retrieveall.engines.base import Failure, ScoreRequest, Scores
+from retrieveall.errors import InputError
+from retrieveall.knowledge import Encoder, KnowledgeBase
+from retrieveall.routing import Router
+from retrieveall.stages import Stages, Window
+from retrieveall.types import Knowledge, Sentence
+
+__all__ = ["ADDED", "Material", "Measured", "RememberingEngine", "letters_auc", "measure_encoder", "milliseconds"]
+
+ADDED = {"sw": 1000, "yo": 100}
+"""Languages that are added to the pool one at a time, and with how many sentences."""
+ADDED_TEXTS = 1000
+SETTINGS = tuple({"weight": w, "dimension": d} for w in (0.5, 1.0, 2.0, 3.0, 4.0, 6.0) for d in (8.0, 16.0, 32.0))
+"""Values of ``routing`` among which each encoder has its best."""
+NEIGHBOURS = 20
+ROUNDS = 3
+WAYS = ("neighbours", "votes", "rules")
+"""To choose a language; see ``_chosen``."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Texts of one language in one corpus, ``panx/LANGUAGE`` or ``LANGUAGE/CORPUS``."""
+
+    name: str
+    language: str
+    sentences: tuple[Sentence, ...]
+
+    @property
+    def texts(self) -> list[str]:
+        return [sentence.text for sentence in self.sentences]
+
+    @property
+    def kind(self) -> str:
+        return "panx" if self.name.startswith("panx/") else "running"
+
+
+class Material:
+    """What every encoder gets.
+
+    Args:
+        panx: folder of LANGUAGE/{train,validation}.tsv.
+        ner: folder of train/ and measure/.
+        others: as ``panx``, of languages that are added or foreign; None: neither is measured.
+        size: sentences of the pool a language, half of them running text where there is so much.
+        limit: validation sentences of each file.
+    """
+
+    def __init__(
+        self, languages: Sequence[str], panx: Path, ner: Path, others: Path | None, *, size: int, limit: int
+    ) -> None:
+        self.panx, self.others, self.limit = panx, others, limit
+        # Of a large corpus, as many sentences are read as the whole pool may have.
+        corpora = Corpora(panx, ner / "train", tuple(languages), size)
+        self.pool = {language: _sample(corpora.of(language, "train"), size) for language in languages}
+        self.running = read_running(ner, limit=limit, languages=languages)
+        corpus = Sentences(panx, "validation", tuple(languages), limit)
+        self.sets = [Measured(f"panx/{language}", language, tuple(corpus.of(language))) for language in languages]
+        self.sets += [Measured(each.name, each.language, _plain(each)) for each in self.running]
+        there = sorted(path.name for path in others.iterdir() if path.is_dir()) if others is not None else []
+        self.added = {name: count for name, count in ADDED.items() if name in there and name not in languages}
+        self.foreign = [
+            Measured(f"panx/{name}", name, tuple(self.read(name, "validation", max(limit // 2, 1))))
+            for name in there
+            if name not in languages and name not in ADDED
+        ]
+
+    @property
+    def pool_texts(self) -> list[str]:
+        return [sentence.text for own in self.pool.values() for sentence in own]
+
+    def read(self, language: str, split: str, count: int) -> list[Sentence]:
+        """The first sentences of a language that is not in the pool.
+
+        Raises:
+            InputError: there is no folder of such languages.
+        """
+        if self.others is None:
+            raise InputError("expected --others, the folder of the languages that are added, got none")
+        return list(islice(read_corpus(self.others / language / f"{split}.tsv", language=language), count))
+
+
+def _sample(corpora: dict[str, list[Sentence]], size: int) -> list[Sentence]:
+    """``size`` sentences, half of PAN-X and half of running text as people write it, equally of each corpus."""
+    rng = random.Random(0)
+    panx = corpora.pop("panx")
+    share = size // 2 // len(corpora) if corpora else 0
+    running = [raw_text(each).sentence for own in corpora.values() for each in rng.sample(own, min(share, len(own)))]
+    return [*rng.sample(panx, min(size - len(running), len(panx))), *running]
+
+
+def _plain(found: RunningSet) -> tuple[Sentence, ...]:
+    return tuple(raw.sentence for raw in found.sentences)
+
+
+def milliseconds(encoder: Encoder, texts: Sequence[str]) -> float:
+    """Processor time of a text, all at once; the fastest round counts."""
+    encoder.encode(texts[:8])
+    rounds = []
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        encoder.encode(texts)
+        rounds.append(time.process_time() - started)
+    return 1000 * min(rounds) / len(texts)
+
+
+def measure_encoder(
+    encoder: Encoder, material: Material, model: RetrieveAll, settings: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Routing, languages that are added or foreign, nearest sentences, and the model's F1 as routed by the encoder.
+
+    Args:
+        settings: values of ``routing``; None: the best of ``SETTINGS`` on these texts, see ``_grade``.
+    """
+    pool = _Pool(KnowledgeBase.build(material.pool, encoder), material)
+    larger = {language: pool.with_language(language) for language in material.added}
+    routings = [model.config.routing.model_copy(update=values) for values in ([settings] if settings else SETTINGS)]
+    grades = [_grade(pool, larger, routing) for routing in routings]
+    routing = routings[int(np.argmax(grades))]
+    model.stages = RoutedStages(model, pool.base, routing)
+    panx = measure_panx(model, material.panx, tuple(material.pool), limit=material.limit)
+    running = measure_running(model, material.running)
+    return {
+        "vector": encoder.dimension,
+        "weight": routing.weight,
+        "dimension": routing.dimension,
+        "grades": [
+            {"weight": each.weight, "dimension": each.dimension, "grade": grade}
+            for each, grade in zip(routings, grades, strict=True)
+        ],
+        "routed": pool.routed(routing),
+        "added": {language: each.added(language, routing) for language, each in larger.items()},
+        "foreign": _foreign(pool, routing),
+        "nearest": _nearest(pool.base, material.sets),
+        "f1": {
+            "panx": panx["mean"]["f1"],
+            "running": running["mean"]["f1"],
+            "panx_by_language": {name: each["f1"] for name, each in panx["languages"].items()},
+            "running_by_language": {name: each["f1"] for name, each in running["languages"].items()},
+        },
+    }
+
+
+class _Pool:
+    """A knowledge base, and what it finds for the texts of the languages of the pool."""
+
+    def __init__(self, base: KnowledgeBase, material: Material) -> None:
+        self.base, self.material = base, material
+        self.found = {each.name: _retrieve(base, each.texts) for each in material.sets}
+        self._added: dict[str, list[Knowledge]] = {}
+
+    def with_language(self, language: str) -> _Pool:
+        """The pool with a few sentences of another language, whose texts are looked up, too."""
+        base = self.base.with_languages(Path(), self.base.languages)
+        base.add_language(language, self.material.read(language, "train", self.material.added[language]))
+        larger = _Pool(base, self.material)
+        texts = [each.text for each in self.material.read(language, "validation", ADDED_TEXTS)]
+        larger._added[language] = _retrieve(base, texts)
+        return larger
+
+    def routed(self, routing: RoutingConfig) -> dict[str, dict[str, float]]:
+        """Shares routed right of the pool's languages on PAN-X and on running text, by three ways to choose."""
+        router = Router(routing)
+        shares: dict[str, dict[str, dict[str, list[float]]]] = {way: {} for way in WAYS}
+        for each in self.material.sets:
+            for way, share in _shares(self.found[each.name], each.language, router, self.base.languages).items():
+                shares[way].setdefault(each.kind, defaultdict(list))[each.language].append(share)
+        return {
+            way: {kind: fmean(map(fmean, by_language.values())) for kind, by_language in kinds.items()}
+            for way, kinds in shares.items()
+        }
+
+    def right(self, routing: RoutingConfig) -> dict[str, float]:
+        """As "rules" of ``routed``."""
+        return self.routed(routing)["rules"]
+
+    def added(self, language: str, routing: RoutingConfig) -> dict[str, Any]:
+        """Routes of the texts of the language that was added, and of those of the others beside it."""
+        found = self._added[language]
+        routes = [Router(routing).route(known.languages, self.base.languages) for known in found]
+        return {
+            "texts": len(found),
+            **_shares(found, language, Router(routing), self.base.languages),
+            "takes_part": fmean(language in route.adapters for route in routes),
+            "unknown": fmean(route.reason == "unknown" for route in routes),
+            "others": self.right(routing),
+        }
+
+
+def _grade(pool: _Pool, larger: Mapping[str, _Pool], routing: RoutingConfig) -> float:
+    """The mean of the shares routed right on PAN-X, on running text and in the languages that are added.
+
+    The first two are those of the pool with each of the languages that are added, if any are.
+    """
+    if not larger:
+        return fmean(pool.right(routing).values())
+    added = {language: each.added(language, routing) for language, each in larger.items()}
+    others = [share for each in added.values() for share in each["others"].values()]
+    return (2 * fmean(others) + fmean(each["rules"] for each in added.values())) / 3
+
+
+def _retrieve(base: KnowledgeBase, texts: Sequence[str]) -> list[Knowledge]:
+    return base.retrieve(texts, NEIGHBOURS, match_languages=True, near_matches=False)
+
+
+def _shares(found: Sequence[Knowledge], language: str, router: Router, languages: Sequence[str]) -> dict[str, float]:
+    """The shares of texts for which each of the ways to choose a language is right."""
+    rows = [_chosen(known, router, languages) for known in found]
+    return {way: fmean(row[way] == language for row in rows) for way in WAYS}
+
+
+def _chosen(known: Knowledge, router: Router, languages: Sequence[str]) -> dict[str, str | None]:
+    """The language of most of the nearest sentences, that with the most votes, and that of the route."""
+    neighbours: dict[str, float] = defaultdict(float)
+    for each in known.neighbours:
+        neighbours[each.sentence.language or ""] += each.similarity
+    route = router.route(known.languages, languages)
+    return {
+        "neighbours": max(neighbours, key=lambda name: neighbours[name], default=None),
+        "votes": next(iter(route.votes), None),
+        "rules": route.language,
+    }
+
+
+def _foreign(pool: _Pool, routing: RoutingConfig) -> dict[str, Any]:
+    """How languages outside of the pool are told from those in it.
+
+    "unknown" is what the rules call so, by letters alone; "auc" how well the similarity of the nearest sentence tells
+    a text of such a language from one of PAN-X in the pool: the share of pairs in which the latter has the larger one.
+    """
+    material, router = pool.material, Router(routing)
+    if not material.foreign:
+        return {}
+    inside = [_largest(known) for each in material.sets if each.kind == "panx" for known in pool.found[each.name]]
+    unknown, auc = {}, {}
+    for each in material.foreign:
+        outside = _retrieve(pool.base, each.texts)
+        routes = [router.route(known.languages, pool.base.languages) for known in outside]
+        unknown[each.language] = fmean(route.reason == "unknown" for route in routes)
+        auc[each.language] = _auc(inside, [_largest(known) for known in outside])
+    return {"unknown": unknown | {"mean": fmean(unknown.values())}, "auc": auc | {"mean": fmean(auc.values())}}
+
+
+def letters_auc(material: Material) -> float:
+    """As "auc" of ``measure_encoder``, of the fit of the letters: the mean of the languages."""
+    from recipes.measure.retrieval_encoders import RandomEncoder
+
+    base = KnowledgeBase.build(material.pool, RandomEncoder())
+
+    def fits(each: Measured) -> list[float]:
+        return [max((match.fit or 0.0) for match in known.languages.values()) for known in _retrieve(base, each.texts)]
+
+    inside = [fit for each in material.sets if each.kind == "panx" for fit in fits(each)]
+    return fmean(_auc(inside, fits(each)) for each in material.foreign)
+
+
+def _largest(known: Knowledge) -> float:
+    return max((match.similarity for match in known.languages.values()), default=0.0)
+
+
+def _auc(larger: Sequence[float], smaller: Sequence[float]) -> float:
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.concatenate([larger, smaller]))
+    count = len(larger)
+    return float((ranks[:count].sum() - count * (count + 1) / 2) / (count * len(smaller)))
+
+
+def _nearest(base: KnowledgeBase, sets: Sequence[Measured]) -> dict[str, dict[str, float]]:
+    """Of the texts with an entity: how often the nearest sentence, no copy of the text, has one of its labels, one of
+    its mentions, and its language.
+    """
+    shares: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for each in sets:
+        named = [sentence for sentence in each.sentences if _labels(sentence)]
+        if not named:
+            continue
+        alike = [Sentence(sentence.text) for sentence in named]
+        known = base.retrieve([sentence.text for sentence in named], 1, exclude=alike, near_matches=False)
+        pairs = [(own, found.neighbours[0].sentence) for own, found in zip(named, known, strict=True)]
+        shares[each.kind].append(
+            {
+                "label": fmean(bool(_labels(own) & _labels(other)) for own, other in pairs),
+                "mention": fmean(bool(_mentions(own) & _mentions(other)) for own, other in pairs),
+                "language": fmean(each.language == other.language for _, other in pairs),
+            }
+        )
+    return {kind: {key: fmean(one[key] for one in own) for key in own[0]} for kind, own in shares.items()}
+
+
+def _labels(sentence: Sentence) -> set[str]:
+    return {entity.label for entity in sentence.entities} & set(LABELS)
+
+
+def _mentions(sentence: Sentence) -> set[str]:
+    return {sentence.text[entity.start : entity.end].casefold() for entity in sentence.entities}
+
+
+class RoutedStages(Stages):
+    """The stages of a model, but for what routes: another knowledge base, and its settings."""
+
+    def __init__(self, model: RetrieveAll, base: KnowledgeBase, routing: RoutingConfig) -> None:
+        config = model.config.model_copy(update={"routing": routing})
+        super().__init__(config, model.knowledge, model.engine.codec, languages=model.languages)
+        self._base = base
+
+    def retrieve(
+        self, windows: Sequence[Window], *, exclude: Sequence[Sentence | None] | None = None, votes: bool = True
+    ) -> list[Knowledge]:
+        """As ``Stages.retrieve``."""
+        own = super().retrieve(windows, exclude=exclude, votes=False)
+        other = self._base.retrieve([window.text for window in windows], 1, match_languages=True, near_matches=False)
+        return [replace(mine, languages=theirs.languages) for mine, theirs in zip(own, other, strict=True)]
+
+
+class RememberingEngine:
+    """An engine that scores no request twice: most texts have the same adapters whatever routes them."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._known: dict[Any, Scores | Failure] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores | Failure]:
+        """As the engine's."""
+        keys = [_key(request) for request in requests]
+        new = {key: request for key, request in zip(keys, requests, strict=True) if key not in self._known}
+        self._known.update(zip(new, self._engine.score(list(new.values())), strict=True))
+        return [self._known[key] for key in keys]
+
+
+def _key(request: ScoreRequest) -> tuple[Any, ...]:
+    adapters = tuple(sorted(request.adapters.items()))
+    return tuple(request.ids), tuple(request.positions), tuple(request.candidates), adapters
