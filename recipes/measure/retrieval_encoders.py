@@ -117,7 +117,7 @@ class TableEncoder:
     @property
     def megabytes(self) -> float:
         """Of the table as 16-bit numbers."""
-        return self._tokenizer.get_vocab_size() * self.dimension * 2 / 1e6
+        return float(self._tokenizer.get_vocab_size() * self.dimension * 2 / 1e6)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> FloatMatrix:
