@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
-    from recipes.measure.retrieval_parts import Material, RememberingEngine, letters_auc, measure_encoder
+    from recipes.measure.retrieval_parts import Material, RememberingEngine, measure_encoder
     from recipes.measure.variant import Variant
     from retrieveall.evaluation import Provenance
     from retrieveall.storage import write_atomic
@@ -95,8 +95,6 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     model.engine = RememberingEngine(model.engine)
     material = Material(model.languages, args.panx, args.ner, args.others, size=args.sentences, limit=args.limit)
     results = _opened(args)
-    if material.foreign and "letters_auc" not in results:
-        results["letters_auc"] = letters_auc(material)
     made = _Made(args, model, material)
     for name in args.encoders:
         if name in results["encoders"]:

@@ -29,7 +29,7 @@ from retrieveall.routing import Router
 from retrieveall.stages import Stages, Window
 from retrieveall.types import Knowledge, Sentence
 
-__all__ = ["ADDED", "Material", "Measured", "RememberingEngine", "letters_auc", "measure_encoder", "milliseconds"]
+__all__ = ["ADDED", "Material", "Measured", "RememberingEngine", "measure_encoder", "milliseconds"]
 
 ADDED = {"sw": 1000, "yo": 100}
 """Languages that are added to the pool one at a time, and with how many sentences."""
@@ -74,6 +74,7 @@ class Material:
         self, languages: Sequence[str], panx: Path, ner: Path, others: Path | None, *, size: int, limit: int
     ) -> None:
         self.panx, self.others, self.limit = panx, others, limit
+        self.own: dict[str, Knowledge] = {}
         # Of a large corpus, as many sentences are read as the whole pool may have.
         corpora = Corpora(panx, ner / "train", tuple(languages), size)
         self.pool = {language: _sample(corpora.of(language, "train"), size) for language in languages}
@@ -137,11 +138,11 @@ def measure_encoder(
         settings: values of ``routing``; None: the best of ``SETTINGS`` on these texts, see ``_grade``.
     """
     pool = _Pool(KnowledgeBase.build(material.pool, encoder), material)
-    larger = {language: pool.with_language(language) for language in material.added}
+    larger = {language: _LargerPool(pool, language) for language in material.added}
     routings = [model.config.routing.model_copy(update=values) for values in ([settings] if settings else SETTINGS)]
     grades = [_grade(pool, larger, routing) for routing in routings]
     routing = routings[int(np.argmax(grades))]
-    model.stages = RoutedStages(model, pool.base, routing)
+    model.stages = _RoutedStages(model, pool, routing, material.own)
     panx = measure_panx(model, material.panx, tuple(material.pool), limit=material.limit)
     running = measure_running(model, material.running)
     return {
@@ -153,7 +154,7 @@ def measure_encoder(
             for each, grade in zip(routings, grades, strict=True)
         ],
         "routed": pool.routed(routing),
-        "added": {language: each.added(language, routing) for language, each in larger.items()},
+        "added": {language: each.added(routing) for language, each in larger.items()},
         "foreign": _foreign(pool, routing),
         "nearest": _nearest(pool.base, material.sets),
         "f1": {
@@ -170,24 +171,22 @@ class _Pool:
 
     def __init__(self, base: KnowledgeBase, material: Material) -> None:
         self.base, self.material = base, material
-        self.found = {each.name: _retrieve(base, each.texts) for each in material.sets}
-        self._added: dict[str, list[Knowledge]] = {}
+        self.languages = base.languages
+        self._known: dict[str, Knowledge] = {}
+        self.found = {each.name: self.look_up(each.texts) for each in material.sets}
 
-    def with_language(self, language: str) -> _Pool:
-        """The pool with a few sentences of another language, whose texts are looked up, too."""
-        base = self.base.with_languages(Path(), self.base.languages)
-        base.add_language(language, self.material.read(language, "train", self.material.added[language]))
-        larger = _Pool(base, self.material)
-        texts = [each.text for each in self.material.read(language, "validation", ADDED_TEXTS)]
-        larger._added[language] = _retrieve(base, texts)
-        return larger
+    def look_up(self, texts: Sequence[str]) -> list[Knowledge]:
+        """The nearest sentences of each text, and how it matches each language; no text is looked up twice."""
+        new = list(dict.fromkeys(text for text in texts if text not in self._known))
+        self._known.update(zip(new, _retrieve(self.base, new), strict=True))
+        return [self._known[text] for text in texts]
 
     def routed(self, routing: RoutingConfig) -> dict[str, dict[str, float]]:
         """Shares routed right of the pool's languages on PAN-X and on running text, by three ways to choose."""
         router = Router(routing)
         shares: dict[str, dict[str, dict[str, list[float]]]] = {way: {} for way in WAYS}
         for each in self.material.sets:
-            for way, share in _shares(self.found[each.name], each.language, router, self.base.languages).items():
+            for way, share in _shares(self.found[each.name], each.language, router, self.languages).items():
                 shares[way].setdefault(each.kind, defaultdict(list))[each.language].append(share)
         return {
             way: {kind: fmean(map(fmean, by_language.values())) for kind, by_language in kinds.items()}
@@ -198,29 +197,53 @@ class _Pool:
         """As "rules" of ``routed``."""
         return self.routed(routing)["rules"]
 
-    def added(self, language: str, routing: RoutingConfig) -> dict[str, Any]:
+
+class _LargerPool(_Pool):
+    """A pool with a few sentences of another language.
+
+    What it finds is what each of the two finds: a language leaves the matches of the others as they are.
+    """
+
+    def __init__(self, pool: _Pool, language: str) -> None:
+        own, self._pool = pool.base.with_languages(Path(), ()), pool
+        own.add_language(language, pool.material.read(language, "train", pool.material.added[language]))
+        self.language = language
+        super().__init__(own, pool.material)
+        self.languages = (*pool.languages, language)
+        self.texts = [each.text for each in self.material.read(language, "validation", ADDED_TEXTS)]
+
+    def look_up(self, texts: Sequence[str]) -> list[Knowledge]:
+        """As that of a pool."""
+        return [_joined(*pair) for pair in zip(self._pool.look_up(texts), super().look_up(texts), strict=True)]
+
+    def added(self, routing: RoutingConfig) -> dict[str, Any]:
         """Routes of the texts of the language that was added, and of those of the others beside it."""
-        found = self._added[language]
-        routes = [Router(routing).route(known.languages, self.base.languages) for known in found]
+        found, router = self.look_up(self.texts), Router(routing)
+        routes = [router.route(known.languages, self.languages) for known in found]
         return {
             "texts": len(found),
-            **_shares(found, language, Router(routing), self.base.languages),
-            "takes_part": fmean(language in route.adapters for route in routes),
+            **_shares(found, self.language, router, self.languages),
+            "takes_part": fmean(self.language in route.adapters for route in routes),
             "unknown": fmean(route.reason == "unknown" for route in routes),
             "others": self.right(routing),
         }
 
 
-def _grade(pool: _Pool, larger: Mapping[str, _Pool], routing: RoutingConfig) -> float:
+def _joined(first: Knowledge, second: Knowledge) -> Knowledge:
+    neighbours = sorted((*first.neighbours, *second.neighbours), key=lambda each: -each.similarity)[:NEIGHBOURS]
+    return Knowledge(tuple(neighbours), (), {**first.languages, **second.languages})
+
+
+def _grade(pool: _Pool, larger: Mapping[str, _LargerPool], routing: RoutingConfig) -> float:
     """The mean of the shares routed right on PAN-X, on running text and in the languages that are added.
 
     The first two are those of the pool with each of the languages that are added, if any are.
     """
     if not larger:
         return fmean(pool.right(routing).values())
-    added = {language: each.added(language, routing) for language, each in larger.items()}
-    others = [share for each in added.values() for share in each["others"].values()]
-    return (2 * fmean(others) + fmean(each["rules"] for each in added.values())) / 3
+    added = [each.added(routing) for each in larger.values()]
+    others = [share for each in added for share in each["others"].values()]
+    return (2 * fmean(others) + fmean(each["rules"] for each in added)) / 3
 
 
 def _retrieve(base: KnowledgeBase, texts: Sequence[str]) -> list[Knowledge]:
@@ -250,36 +273,29 @@ def _foreign(pool: _Pool, routing: RoutingConfig) -> dict[str, Any]:
     """How languages outside of the pool are told from those in it.
 
     "unknown" is what the rules call so, by letters alone; "auc" how well the similarity of the nearest sentence tells
-    a text of such a language from one of PAN-X in the pool: the share of pairs in which the latter has the larger one.
+    a text of such a language from one of PAN-X in the pool: the share of pairs in which the latter has the larger one;
+    and "letters" how well the fit of the letters does.
     """
     material, router = pool.material, Router(routing)
     if not material.foreign:
         return {}
-    inside = [_largest(known) for each in material.sets if each.kind == "panx" for known in pool.found[each.name]]
-    unknown, auc = {}, {}
+    inside = [known for each in material.sets if each.kind == "panx" for known in pool.found[each.name]]
+    found: dict[str, dict[str, float]] = {"unknown": {}, "auc": {}, "letters": {}}
     for each in material.foreign:
-        outside = _retrieve(pool.base, each.texts)
-        routes = [router.route(known.languages, pool.base.languages) for known in outside]
-        unknown[each.language] = fmean(route.reason == "unknown" for route in routes)
-        auc[each.language] = _auc(inside, [_largest(known) for known in outside])
-    return {"unknown": unknown | {"mean": fmean(unknown.values())}, "auc": auc | {"mean": fmean(auc.values())}}
+        outside = pool.look_up(each.texts)
+        routes = [router.route(known.languages, pool.languages) for known in outside]
+        found["unknown"][each.language] = fmean(route.reason == "unknown" for route in routes)
+        for key, value in (("auc", _similarity), ("letters", _fit)):
+            found[key][each.language] = _auc(list(map(value, inside)), list(map(value, outside)))
+    return {key: own | {"mean": fmean(own.values())} for key, own in found.items()}
 
 
-def letters_auc(material: Material) -> float:
-    """As "auc" of ``measure_encoder``, of the fit of the letters: the mean of the languages."""
-    from recipes.measure.retrieval_encoders import RandomEncoder
-
-    base = KnowledgeBase.build(material.pool, RandomEncoder())
-
-    def fits(each: Measured) -> list[float]:
-        return [max((match.fit or 0.0) for match in known.languages.values()) for known in _retrieve(base, each.texts)]
-
-    inside = [fit for each in material.sets if each.kind == "panx" for fit in fits(each)]
-    return fmean(_auc(inside, fits(each)) for each in material.foreign)
-
-
-def _largest(known: Knowledge) -> float:
+def _similarity(known: Knowledge) -> float:
     return max((match.similarity for match in known.languages.values()), default=0.0)
+
+
+def _fit(known: Knowledge) -> float:
+    return max((match.fit or 0.0 for match in known.languages.values()), default=0.0)
 
 
 def _auc(larger: Sequence[float], smaller: Sequence[float]) -> float:
@@ -320,21 +336,26 @@ def _mentions(sentence: Sentence) -> set[str]:
     return {sentence.text[entity.start : entity.end].casefold() for entity in sentence.entities}
 
 
-class RoutedStages(Stages):
-    """The stages of a model, but for what routes: another knowledge base, and its settings."""
+class _RoutedStages(Stages):
+    """The stages of a model, but for what routes: another pool, and its settings.
 
-    def __init__(self, model: RetrieveAll, base: KnowledgeBase, routing: RoutingConfig) -> None:
+    ``own`` is filled with what the model's knowledge finds, which no other pool changes.
+    """
+
+    def __init__(self, model: RetrieveAll, pool: _Pool, routing: RoutingConfig, own: dict[str, Knowledge]) -> None:
         config = model.config.model_copy(update={"routing": routing})
         super().__init__(config, model.knowledge, model.engine.codec, languages=model.languages)
-        self._base = base
+        self._pool, self._own = pool, own
 
     def retrieve(
         self, windows: Sequence[Window], *, exclude: Sequence[Sentence | None] | None = None, votes: bool = True
     ) -> list[Knowledge]:
-        """As ``Stages.retrieve``."""
-        own = super().retrieve(windows, exclude=exclude, votes=False)
-        other = self._base.retrieve([window.text for window in windows], 1, match_languages=True, near_matches=False)
-        return [replace(mine, languages=theirs.languages) for mine, theirs in zip(own, other, strict=True)]
+        """As ``Stages.retrieve``; nothing is excluded."""
+        new = list({window.text: window for window in windows if window.text not in self._own}.values())
+        self._own.update(zip([each.text for each in new], super().retrieve(new, votes=False), strict=True))
+        texts = [window.text for window in windows]
+        pairs = zip(texts, self._pool.look_up(texts), strict=True)
+        return [replace(self._own[text], languages=found.languages) for text, found in pairs]
 
 
 class RememberingEngine:
