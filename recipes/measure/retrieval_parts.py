@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -17,17 +18,19 @@ import numpy as np
 from recipes.base.corpora import Corpora
 from recipes.corpora import Sentences
 from recipes.measure.panx import measure_panx
+from recipes.measure.retrieval_encoders import RandomEncoder
 from recipes.measure.running import LABELS, RunningSet, measure_running, read_running
 from recipes.raw_text import raw_text
 from retrieveall import RetrieveAll
 from retrieveall.config import RoutingConfig
-from retrieveall.data import read_corpus
+from retrieveall.data import normalise, read_corpus
 from retrieveall.engines.base import Failure, ScoreRequest, Scores
 from retrieveall.errors import InputError
 from retrieveall.knowledge import Encoder, KnowledgeBase
+from retrieveall.knowledge.context import ContextIndex, Hit, fit_scale, quantise
 from retrieveall.routing import Router
 from retrieveall.stages import Stages, Window
-from retrieveall.types import Knowledge, Sentence
+from retrieveall.types import Knowledge, LanguageMatch, Neighbour, Sentence
 
 __all__ = ["ADDED", "Material", "Measured", "RememberingEngine", "measure_encoder", "milliseconds"]
 
@@ -75,6 +78,7 @@ class Material:
     ) -> None:
         self.panx, self.others, self.limit = panx, others, limit
         self.own: dict[str, Knowledge] = {}
+        """What the model's own knowledge finds for a window, which no encoder changes."""
         # Of a large corpus, as many sentences are read as the whole pool may have.
         corpora = Corpora(panx, ner / "train", tuple(languages), size)
         self.pool = {language: _sample(corpora.of(language, "train"), size) for language in languages}
@@ -89,6 +93,21 @@ class Material:
             for name in there
             if name not in languages and name not in ADDED
         ]
+
+    @cached_property
+    def letters(self) -> _Letters:
+        """How texts match the languages of the pool by their letters alone."""
+        return _Letters(self.pool)
+
+    @cached_property
+    def added_letters(self) -> dict[str, _Letters]:
+        """As ``letters``, of each language that is added."""
+        return {name: _Letters({name: sentences}) for name, sentences in self.added_pools.items()}
+
+    @cached_property
+    def added_pools(self) -> dict[str, list[Sentence]]:
+        """The training sentences of each language that is added."""
+        return {name: self.read(name, "train", count) for name, count in self.added.items()}
 
     @property
     def pool_texts(self) -> list[str]:
@@ -137,7 +156,7 @@ def measure_encoder(
     Args:
         settings: values of ``routing``; None: the best of ``SETTINGS`` on these texts, see ``_grade``.
     """
-    pool = _Pool(KnowledgeBase.build(material.pool, encoder), material)
+    pool = _Pool(encoder, material)
     larger = {language: _LargerPool(pool, language) for language in material.added}
     routings = [model.config.routing.model_copy(update=values) for values in ([settings] if settings else SETTINGS)]
     grades = [_grade(pool, larger, routing) for routing in routings]
@@ -156,7 +175,7 @@ def measure_encoder(
         "routed": pool.routed(routing),
         "added": {language: each.added(routing) for language, each in larger.items()},
         "foreign": _foreign(pool, routing),
-        "nearest": _nearest(pool.base, material.sets),
+        "nearest": _nearest(pool),
         "f1": {
             "panx": panx["mean"]["f1"],
             "running": running["mean"]["f1"],
@@ -166,20 +185,68 @@ def measure_encoder(
     }
 
 
-class _Pool:
-    """A knowledge base, and what it finds for the texts of the languages of the pool."""
+class _Letters:
+    """What routing needs of each language but the similarity, which an encoder gives; no text is compared twice."""
 
-    def __init__(self, base: KnowledgeBase, material: Material) -> None:
-        self.base, self.material = base, material
-        self.languages = base.languages
-        self._known: dict[str, Knowledge] = {}
+    def __init__(self, pool: Mapping[str, Sequence[Sentence]]) -> None:
+        self._base = KnowledgeBase.build(pool, RandomEncoder())
+        self._known: dict[str, Mapping[str, LanguageMatch]] = {}
+
+    def of(self, texts: Sequence[str]) -> list[Mapping[str, LanguageMatch]]:
+        """The match of each text with each language."""
+        new = list(dict.fromkeys(text for text in texts if text not in self._known))
+        found = self._base.retrieve(new, 1, match_languages=True, near_matches=False)
+        self._known.update(zip(new, (each.languages for each in found), strict=True))
+        return [self._known[text] for text in texts]
+
+
+class _Pool:
+    """Training sentences as an encoder sees them, and what is found for the texts of the languages of the pool.
+
+    Vectors are kept and searched as a knowledge base does.
+    """
+
+    def __init__(self, encoder: Encoder, material: Material) -> None:
+        self.encoder, self.material = encoder, material
+        self.languages: tuple[str, ...] = tuple(material.pool)
+        self.scale = fit_scale(encoder.encode([normalise(text).text for text in material.pool_texts]))
+        self._index(material.pool, material.letters)
         self.found = {each.name: self.look_up(each.texts) for each in material.sets}
+
+    def _index(self, pool: Mapping[str, Sequence[Sentence]], letters: _Letters) -> None:
+        self._sentences, self._letters = pool, letters
+        self._context = ContextIndex(self.scale)
+        self._rows: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for language, sentences in pool.items():
+            texts = [normalise(sentence.text).text for sentence in sentences]
+            self._context.add(language, quantise(self.encoder.encode(texts), self.scale))
+            for row, text in enumerate(texts):
+                self._rows[text][language].append(row)
+        self._known: dict[str, Knowledge] = {}
 
     def look_up(self, texts: Sequence[str]) -> list[Knowledge]:
         """The nearest sentences of each text, and how it matches each language; no text is looked up twice."""
         new = list(dict.fromkeys(text for text in texts if text not in self._known))
-        self._known.update(zip(new, _retrieve(self.base, new), strict=True))
+        self._known.update(zip(new, self._look_up(new), strict=True))
         return [self._known[text] for text in texts]
+
+    def _look_up(self, texts: Sequence[str]) -> Iterator[Knowledge]:
+        vectors = self.encoder.encode([normalise(text).text for text in texts])
+        for (hits, best), letters in zip(
+            self._context.compare(vectors, NEIGHBOURS), self._letters.of(texts), strict=True
+        ):
+            matches = {name: replace(match, similarity=best[name]) for name, match in letters.items()}
+            yield Knowledge(tuple(map(self._neighbour, hits)), (), matches)
+
+    def nearest(self, texts: Sequence[str]) -> list[Sentence]:
+        """The nearest sentence of each text that is no copy of it."""
+        normal = [normalise(text).text for text in texts]
+        copies: list[Mapping[str, Sequence[int]]] = [self._rows.get(text, {}) for text in normal]
+        found = self._context.search(self.encoder.encode(normal), 1, exclude=copies)
+        return [self._neighbour(hits[0]).sentence for hits in found]
+
+    def _neighbour(self, hit: Hit) -> Neighbour:
+        return Neighbour(self._sentences[hit.language][hit.row], hit.similarity)
 
     def routed(self, routing: RoutingConfig) -> dict[str, dict[str, float]]:
         """Shares routed right of the pool's languages on PAN-X and on running text, by three ways to choose."""
@@ -194,8 +261,14 @@ class _Pool:
         }
 
     def right(self, routing: RoutingConfig) -> dict[str, float]:
-        """As "rules" of ``routed``."""
-        return self.routed(routing)["rules"]
+        """As "rules" of ``routed``, which takes longer."""
+        router = Router(routing)
+        shares: dict[str, dict[str, list[float]]] = {}
+        for each in self.material.sets:
+            routes = (router.route(known.languages, self.languages) for known in self.found[each.name])
+            share = fmean(route.language == each.language for route in routes)
+            shares.setdefault(each.kind, defaultdict(list))[each.language].append(share)
+        return {kind: fmean(map(fmean, by_language.values())) for kind, by_language in shares.items()}
 
 
 class _LargerPool(_Pool):
@@ -205,12 +278,12 @@ class _LargerPool(_Pool):
     """
 
     def __init__(self, pool: _Pool, language: str) -> None:
-        own, self._pool = pool.base.with_languages(Path(), ()), pool
-        own.add_language(language, pool.material.read(language, "train", pool.material.added[language]))
-        self.language = language
-        super().__init__(own, pool.material)
+        material = self.material = pool.material
+        self.encoder, self.scale, self._pool, self.language = pool.encoder, pool.scale, pool, language
         self.languages = (*pool.languages, language)
-        self.texts = [each.text for each in self.material.read(language, "validation", ADDED_TEXTS)]
+        self._index({language: material.added_pools[language]}, material.added_letters[language])
+        self.found = {each.name: self.look_up(each.texts) for each in material.sets}
+        self.texts = [each.text for each in material.read(language, "validation", ADDED_TEXTS)]
 
     def look_up(self, texts: Sequence[str]) -> list[Knowledge]:
         """As that of a pool."""
@@ -244,10 +317,6 @@ def _grade(pool: _Pool, larger: Mapping[str, _LargerPool], routing: RoutingConfi
     added = [each.added(routing) for each in larger.values()]
     others = [share for each in added for share in each["others"].values()]
     return (2 * fmean(others) + fmean(each["rules"] for each in added)) / 3
-
-
-def _retrieve(base: KnowledgeBase, texts: Sequence[str]) -> list[Knowledge]:
-    return base.retrieve(texts, NEIGHBOURS, match_languages=True, near_matches=False)
 
 
 def _shares(found: Sequence[Knowledge], language: str, router: Router, languages: Sequence[str]) -> dict[str, float]:
@@ -306,18 +375,16 @@ def _auc(larger: Sequence[float], smaller: Sequence[float]) -> float:
     return float((ranks[:count].sum() - count * (count + 1) / 2) / (count * len(smaller)))
 
 
-def _nearest(base: KnowledgeBase, sets: Sequence[Measured]) -> dict[str, dict[str, float]]:
+def _nearest(pool: _Pool) -> dict[str, dict[str, float]]:
     """Of the texts with an entity: how often the nearest sentence, no copy of the text, has one of its labels, one of
     its mentions, and its language.
     """
     shares: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for each in sets:
+    for each in pool.material.sets:
         named = [sentence for sentence in each.sentences if _labels(sentence)]
         if not named:
             continue
-        alike = [Sentence(sentence.text) for sentence in named]
-        known = base.retrieve([sentence.text for sentence in named], 1, exclude=alike, near_matches=False)
-        pairs = [(own, found.neighbours[0].sentence) for own, found in zip(named, known, strict=True)]
+        pairs = list(zip(named, pool.nearest([sentence.text for sentence in named]), strict=True))
         shares[each.kind].append(
             {
                 "label": fmean(bool(_labels(own) & _labels(other)) for own, other in pairs),
