@@ -36,7 +36,8 @@ __all__ = ["ADDED", "Material", "Measured", "RememberingEngine", "measure_encode
 
 ADDED = {"sw": 1000, "yo": 100}
 """Languages that are added to the pool one at a time, and with how many sentences."""
-ADDED_TEXTS = 1000
+ADDED_TEXTS = 5
+"""Times the limit of a file: validation sentences of each of them."""
 SETTINGS = tuple({"weight": w, "dimension": d} for w in (0.5, 1.0, 2.0, 3.0, 4.0, 6.0) for d in (8.0, 16.0, 32.0))
 """Values of ``routing`` among which each encoder has its best."""
 NEIGHBOURS = 20
@@ -149,11 +150,17 @@ def milliseconds(encoder: Encoder, texts: Sequence[str]) -> float:
 
 
 def measure_encoder(
-    encoder: Encoder, material: Material, model: RetrieveAll, settings: Mapping[str, float] | None = None
+    encoder: Encoder,
+    material: Material,
+    model: RetrieveAll,
+    settings: Mapping[str, float] | None = None,
+    *,
+    f1: bool = True,
 ) -> dict[str, Any]:
     """Routing, languages that are added or foreign, nearest sentences, and the model's F1 as routed by the encoder.
 
     Args:
+        f1: whether to measure F1, which takes longer than the rest.
         settings: values of ``routing``; None: the best of ``SETTINGS`` on these texts, see ``_grade``.
     """
     pool = _Pool(encoder, material)
@@ -161,9 +168,6 @@ def measure_encoder(
     routings = [model.config.routing.model_copy(update=values) for values in ([settings] if settings else SETTINGS)]
     grades = [_grade(pool, larger, routing) for routing in routings]
     routing = routings[int(np.argmax(grades))]
-    model.stages = _RoutedStages(model, pool, routing, material.own)
-    panx = measure_panx(model, material.panx, tuple(material.pool), limit=material.limit)
-    running = measure_running(model, material.running)
     return {
         "vector": encoder.dimension,
         "weight": routing.weight,
@@ -176,12 +180,21 @@ def measure_encoder(
         "added": {language: each.added(routing) for language, each in larger.items()},
         "foreign": _foreign(pool, routing),
         "nearest": _nearest(pool),
-        "f1": {
-            "panx": panx["mean"]["f1"],
-            "running": running["mean"]["f1"],
-            "panx_by_language": {name: each["f1"] for name, each in panx["languages"].items()},
-            "running_by_language": {name: each["f1"] for name, each in running["languages"].items()},
-        },
+        "f1": _f1(pool, model, routing) if f1 else None,
+    }
+
+
+def _f1(pool: _Pool, model: RetrieveAll, routing: RoutingConfig) -> dict[str, Any]:
+    """F1 of the model as routed by the pool."""
+    material = pool.material
+    model.stages = _RoutedStages(model, pool, routing, material.own)
+    panx = measure_panx(model, material.panx, tuple(material.pool), limit=material.limit)
+    running = measure_running(model, material.running)
+    return {
+        "panx": panx["mean"]["f1"],
+        "running": running["mean"]["f1"],
+        "panx_by_language": {name: each["f1"] for name, each in panx["languages"].items()},
+        "running_by_language": {name: each["f1"] for name, each in running["languages"].items()},
     }
 
 
@@ -283,7 +296,7 @@ class _LargerPool(_Pool):
         self.languages = (*pool.languages, language)
         self._index({language: material.added_pools[language]}, material.added_letters[language])
         self.found = {each.name: self.look_up(each.texts) for each in material.sets}
-        self.texts = [each.text for each in material.read(language, "validation", ADDED_TEXTS)]
+        self.texts = [each.text for each in material.read(language, "validation", ADDED_TEXTS * material.limit)]
 
     def look_up(self, texts: Sequence[str]) -> list[Knowledge]:
         """As that of a pool."""
