@@ -28,6 +28,7 @@ pools = st.sets(languages)
 configs = st.builds(
     RoutingConfig,
     dimension=st.floats(0, 64),
+    weight=st.floats(0, 8),
     temperature=st.floats(0.1, 64),
     winner=st.floats(0, 1),
     max_adapters=st.integers(1, 4),
@@ -83,18 +84,26 @@ def test_the_reason_follows_from_the_matches(
 def test_the_score_is_that_of_the_docstring() -> None:
     found = {"de": match(0.8, sentences=20_000, likelihood=-40.0), "yo": match(0.6, sentences=100, likelihood=-38.0)}
     scores = {
-        "de": -40 - 8 * math.log(0.25) - math.log(20_000),
-        "yo": -38 - 8 * math.log(0.45) - math.log(100),
+        "de": -40 - 3 * (8 * math.log(0.25) + math.log(20_000)),
+        "yo": -38 - 3 * (8 * math.log(0.45) + math.log(100)),
     }
     total = sum(math.exp(score / 4) for score in scores.values())
-    route = Router(RoutingConfig(temperature=4.0)).route(found, {"de", "yo"})
+    route = Router(RoutingConfig(temperature=4.0, weight=3.0)).route(found, {"de", "yo"})
     assert route.votes == pytest.approx({name: math.exp(score / 4) / total for name, score in scores.items()})
 
 
 def test_a_nearer_sentence_among_many_is_no_nearer() -> None:
     """With n times as many sentences the nearest is nearer by n^(-1/d): the votes stay equal."""
     found = {"small": match(1.05 - 0.5, sentences=100), "large": match(1.05 - 0.5 * 200 ** (-2 / 16), sentences=20_000)}
-    assert Router().route(found, {"small", "large"}).votes == pytest.approx({"small": 0.5, "large": 0.5})
+    for weight in (0.5, 2.0, 8.0):
+        votes = Router(RoutingConfig(weight=weight)).route(found, {"small", "large"}).votes
+        assert votes == pytest.approx({"small": 0.5, "large": 0.5})
+
+
+def test_the_nearest_sentence_weighs_as_much_as_the_settings_say() -> None:
+    found = {"near": match(0.9, likelihood=-42), "likely": match(0.7, likelihood=-40)}
+    routes = [Router(RoutingConfig(weight=weight)).route(found, set(found)) for weight in (0.0, 2.0)]
+    assert [next(iter(route.votes)) for route in routes] == ["likely", "near"]
 
 
 def test_a_split_vote_is_a_mixture_of_the_strongest() -> None:

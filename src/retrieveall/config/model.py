@@ -93,8 +93,12 @@ class RoutingConfig(Strict):
     """
 
     dimension: float = Field(
-        default=16.0, ge=0, description="weight of the nearest sentence beside the letters; 0: letters only"
+        default=16.0,
+        ge=0,
+        description="dimensions in which a language's sentences are taken to lie; with more, its size gives it more; "
+        "0: letters only",
     )
+    weight: float = Field(default=2.0, ge=0, description="of the nearest sentence beside the letters")
     temperature: float = Field(default=8.0, gt=0, description="divides the languages' scores before they become shares")
     winner: float = Field(default=0.6, ge=0, le=1, description="vote share at which one adapter runs alone")
     max_adapters: int = Field(default=3, ge=1)

@@ -24,14 +24,15 @@ class Router:
 
     A language has the score
 
-        L - d/2 * log(1.05 - s) - log(n)
+        L - w * (d/2 * log(1.05 - s) + log(n))
 
     with L the log-probability of the text's letters under its character model, s the similarity of its nearest
-    sentence and n its number of different sentences. Its vote is its share of ``softmax(score / temperature)``.
+    sentence, n its number of different sentences and w a weight. Its vote is its share of
+    ``softmax(score / temperature)``.
 
-    The terms after L are the logarithm of a density that is estimated from one neighbour in d dimensions (Loftsgaarden
-    and Quesenberry 1965). Among n sentences the nearest is at a distance of about ``n ** (-1/d)``, and ``log(n)`` takes
-    that advantage of a large language away.
+    What w multiplies is, but for its sign, the logarithm of a density that is estimated from one neighbour in d
+    dimensions (Loftsgaarden and Quesenberry 1965). Among n sentences the nearest is at a distance of about
+    ``n ** (-1/d)``, and ``log(n)`` takes that advantage of a large language away.
     """
 
     def __init__(self, config: RoutingConfig | None = None) -> None:
@@ -88,7 +89,8 @@ class Router:
         if not self.config.dimension:
             return match.likelihood
         distance = math.log(1 + _NEAREST - match.similarity)
-        return match.likelihood - self.config.dimension / 2 * distance - math.log(match.sentences)
+        density = -self.config.dimension / 2 * distance - math.log(match.sentences)
+        return match.likelihood + self.config.weight * density
 
     def _is_unknown(self, possible: Mapping[str, LanguageMatch]) -> bool:
         """Whether the text is in none of the languages, of which ``possible`` write at least a fifth of its letters.
