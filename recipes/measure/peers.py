@@ -253,7 +253,8 @@ def measure_peers(args: argparse.Namespace) -> dict[str, Any]:
             found = {"error": str(error)}
         peers[name] = found | {"provenance": asdict(Provenance.collect())}
         show_progress(name, number, len(args.peers))
-    return {"format": 2, "limit": args.limit, "peers": {name: peers[name] for name in PEERS if name in peers}}
+    ordered = {name: peers[name] for name in dict.fromkeys([*PEERS, *peers]) if name in peers}
+    return {"format": 2, "limit": args.limit, "peers": ordered}
 
 
 def _kept(path: Path, limit: int) -> dict[str, Any]:

@@ -108,9 +108,14 @@ def test_peers_of_earlier_results_are_kept_with_their_origin(ner: Path, venvs: P
     out = tmp_path / "out.json"
     given = ["--venvs", str(venvs), "--ner", str(ner), "--out", str(out), "--peers", "fake", "--keep", "--limit", "9"]
     assert list(measure_peers(parse(given))["peers"]) == ["fake"], "nothing is there yet"
-    earlier = {"limit": 9, "provenance": {"commit": "a1"}, "peers": {"natasha": {"mean": {}}, "fake": {"mean": 7}}}
+    earlier = {
+        "limit": 9,
+        "provenance": {"commit": "a1"},
+        "peers": {"gone": {}, "natasha": {"mean": {}}, "fake": {"mean": 7}},
+    }
     out.write_text(json.dumps({"format": 1, **earlier}), encoding="utf-8")
     results = measure_peers(parse(given))
+    assert list(results["peers"]) == ["natasha", "fake", "gone"], "as they stand in PEERS"
     assert results["peers"]["natasha"] == {"mean": {}, "provenance": {"commit": "a1"}}
     assert results["peers"]["fake"]["mean"]["f1"] == 1.0
     assert results["peers"]["fake"]["provenance"]["commit"] != "a1"
