@@ -6,8 +6,9 @@
 A block in a document begins with ``<!-- generated: COMMAND -->`` and ends with ``<!-- end -->``; the command is one
 of ``python FILE``, ``retrieveall ...``, ``results FILE...`` (the table of reports), ``measured FILE...`` (what
 ``recipes.measure`` wrote, side by side), ``means FILE...`` (the same without single sets and languages),
-``scale FILE`` (what ``recipes.measure.scale`` wrote), ``headline FILE`` (one number), and ``benchmarks overview DIR``
-and ``benchmarks details DIR`` (what ``retrieveall benchmark`` left in the folders of DIR).
+``scale FILE`` and ``peers FILE`` (what ``recipes.measure.scale`` and ``recipes.measure.peers`` wrote), ``headline
+FILE`` (one number), and ``benchmarks overview DIR`` and ``benchmarks details DIR`` (what ``retrieveall benchmark``
+left in the folders of DIR).
 """
 
 from __future__ import annotations
@@ -66,6 +67,11 @@ def generate(command: str, document: str = "README.md") -> str:
         from recipes.measure.scale import render_scale
 
         return f"\n{render_scale(json.loads((ROOT / arguments[0]).read_text('utf-8')))}\n\n"
+    if program == "peers":
+        sys.path.insert(0, str(ROOT))
+        from recipes.measure.peers import summary
+
+        return f"\n{summary(json.loads((ROOT / arguments[0]).read_text('utf-8')))}\n\n"
     if program == "python":
         source = (ROOT / arguments[0]).read_text(encoding="utf-8").strip()
         return f"```python\n{source}\n```\n\n```text\n{_run([sys.executable, *arguments])}\n```\n"

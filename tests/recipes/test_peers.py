@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from recipes.measure import peers
-from recipes.measure.peers import PEERS, Peer, measure_peer, measure_peers, parse, parse_answer, render_peers
+from recipes.measure.peers import PEERS, Peer, measure_peer, measure_peers, parse, parse_answer, render_peers, summary
 from recipes.measure.running import LABELS, read_running
-from retrieveall.errors import RetrieveAllError
+from recipes.measure.trained import TrainedPeer
+from retrieveall.errors import InputError, RetrieveAllError
 from retrieveall.types import Entity
 
 PROGRAM = """
@@ -80,13 +81,54 @@ def test_answers_are_parsed() -> None:
 
 
 @pytest.mark.parametrize("peer", PEERS.values(), ids=list(PEERS))
-def test_labels_of_peers_are_ours(peer: Peer) -> None:
+def test_labels_of_peers_are_ours(peer: Peer | TrainedPeer) -> None:
     assert set(peer.labels.values()) == set(LABELS)
-    assert (peers.PROGRAMS / peer.program[0]).is_file()
+    assert isinstance(peer, TrainedPeer) or (peers.PROGRAMS / peer.program[0]).is_file()
     json.dumps(dict(peer.labels))
 
 
-def test_the_command_line_needs_something_to_do() -> None:
-    for arguments in ([], ["--venvs", "x"], ["--venvs", "x", "--install", "--ner", "y"]):
-        with pytest.raises(SystemExit):
-            parse(arguments)
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("", "--venvs"),
+        ("--venvs x", "expected --install, --train, or"),
+        ("--venvs x --install --ner y", "expected --ner together with"),
+        ("--venvs x --out z", "expected --ner together with"),
+        ("--venvs x --train --panx p", "expected --ner together with"),
+        ("--venvs x --ner y --out z --peers natasha crf-ko", "expected --panx, which crf-ko is trained on"),
+    ],
+)
+def test_the_command_line_needs_something_to_do(arguments: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(arguments.split())
+    assert said in capsys.readouterr().err
+
+
+def test_peers_of_earlier_results_are_kept_with_their_origin(ner: Path, venvs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    given = ["--venvs", str(venvs), "--ner", str(ner), "--out", str(out), "--peers", "fake", "--keep", "--limit", "9"]
+    assert list(measure_peers(parse(given))["peers"]) == ["fake"], "nothing is there yet"
+    earlier = {
+        "limit": 9,
+        "provenance": {"commit": "a1"},
+        "peers": {"gone": {}, "natasha": {"mean": {}}, "fake": {"mean": 7}},
+    }
+    out.write_text(json.dumps({"format": 1, **earlier}), encoding="utf-8")
+    results = measure_peers(parse(given))
+    assert list(results["peers"]) == ["natasha", "fake", "gone"], "as they stand in PEERS"
+    assert results["peers"]["natasha"] == {"mean": {}, "provenance": {"commit": "a1"}}
+    assert results["peers"]["fake"]["mean"]["f1"] == 1.0
+    assert results["peers"]["fake"]["provenance"]["commit"] != "a1"
+    assert "provenance" not in results
+    with pytest.raises(InputError, match=r"expected results with --limit 8 in .*, got 9"):
+        measure_peers(parse([*given[:-1], "8"]))
+
+
+def test_the_summary_says_what_was_trained_on() -> None:
+    speed = {"version": "some 1", "texts_per_processor_second": 1234.5, "peak_memory_mb": 66.1}
+    ready = {"mean": dict.fromkeys(("f1", "precision", "recall"), 0.5), "languages": {"ko": {}}, "speed": speed}
+    trained = ready | {"trained_on": {"sentences": {"panx": 20000, "ko/news": 883}, "processor_seconds": 90}}
+    shown = summary({"peers": {"ready": ready, "broken": {"error": "x"}, "trained": trained}}).splitlines()
+    assert len(shown) == 4
+    assert shown[2] == "| ready | some 1 | ko | 50.0 | 50.0 | 50.0 | 1234 | 66 |  |  |"
+    assert shown[3] == "| trained | some 1 | ko | 50.0 | 50.0 | 50.0 | 1234 | 66 | 20,883 | 1.5 |"

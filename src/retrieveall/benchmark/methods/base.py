@@ -18,7 +18,11 @@ __all__ = ["Found", "InProcess", "Job", "PreparedRunner", "Runner", "folder_byte
 
 @dataclass(frozen=True)
 class Job:
-    """One cell for its method. ``folder`` is the method's own: it holds the trained model and checkpoints."""
+    """One cell for its method.
+
+    ``folder`` is the method's own: it holds the trained model and checkpoints. ``particles``: what may be a Korean
+    particle is a word of its own for methods that get words, so that a name can end before it.
+    """
 
     method: Any
     corpora: Mapping[str, Corpus]
@@ -30,6 +34,7 @@ class Job:
     model: Mapping[str, Any] | None = None
     at_least: int = 0
     device: str | None = None
+    particles: bool = False
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -103,13 +103,13 @@ class CrfRunner(InProcess):
         return sum(path.stat().st_size for path in self._job.folder.glob("*.crfsuite"))
 
     def _append(self, trainer: Any, sentence: Sentence) -> None:
-        words = segment(sentence.text)
+        words = segment(sentence.text, particles=self._job.particles)
         if words:
             tags = spans_to_tags(to_word_spans(words, sentence.entities), len(words))
             trainer.append(features(words), tags)
 
     def _entities(self, language: str, text: str) -> Any:
-        words = segment(text)
+        words = segment(text, particles=self._job.particles)
         tags = self._taggers[language].tag(features(words)) if words else []
         return to_entities(text, words, tags_to_spans(tags))
 

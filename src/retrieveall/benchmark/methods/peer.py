@@ -36,20 +36,22 @@ class PeerRunner:
         self._process: subprocess.Popen[str] | None = None
         self.memory_mb = 0.0
         """Peak memory of the other process."""
+        self.said: dict[str, Any] = {}
+        """What the program said of its training."""
 
     def fit(self) -> None:
         source = self._job.folder / "sentences.jsonl"
         with source.open("w", encoding="utf-8") as file:
             for corpus in self._job.corpora.values():
                 for each in corpus.train:
-                    if words := segment(each.text):
+                    if words := segment(each.text, particles=self._job.particles):
                         file.write(json.dumps(_given(words, each.entities)) + "\n")
         done = subprocess.run(
             self._command("train", str(source)), capture_output=True, text=True, env=clean_environment()
         )
         if done.returncode:
             raise self._failed("training", done.stderr)
-        self._read(done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "")
+        self.said = self._read(done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "")
         source.unlink()
 
     def open(self) -> None:
@@ -64,7 +66,7 @@ class PeerRunner:
         )
 
     def predict(self, language: str, texts: Sequence[str]) -> list[Found]:
-        sentences = [segment(text) for text in texts]
+        sentences = [segment(text, particles=self._job.particles) for text in texts]
         found = self._read(self._ask(json.dumps([_given(words) for words in sentences])))
         return [
             Found(
