@@ -123,8 +123,8 @@ def train(
 
         training = _suited(base, training)
         new = _New(base, backbone, copy_backbone, settings, wishes)
-        if (scores := _already_trained(out, new, corpora, training, apart=ray)) is not None:
-            _tell(out, scores, f"{out} is complete, trained by a run with this data and these settings; {_AGAIN}")
+        if (before := _already_trained(out, new, corpora, training, apart=ray)) is not None:
+            _tell(out, before, f"{out} is complete, trained by a run with this data and these settings; {_AGAIN}")
             return
         processes = Processes.join()  # set by a launcher; without one, a single process
         if ray and processes.count > 1:
