@@ -155,7 +155,7 @@ def cut_and_read(path: Path, **options: Any) -> None:
         ("in.txt", b"a\nb\nc\xe9\n", {"block_rows": 1}, "in.txt:3: expected UTF-8"),
         ("in.txt", b"a\nb\0\n", {"block_rows": 1}, "in.txt:2: .*NUL"),
         ("in.txt", b"a\n", {"column": "text"}, "expected tables"),
-        ("in.json", b'["a"]', {}, "in.json:1: expected a JSON object, got str"),
+        ("in.json", b'["a"]', {}, "in.json:1: expected a JSON object, got a string"),
         ("in.json", b"[]", {}, "in.json: expected JSON objects with the key 'text'"),
         ("in.json", b'[{"text": "a"},\n {"text": "b', {}, "in.json:2: .*truncated"),
         ("in.json", b'[{"text": "\xe9"}]', {}, "in.json:1: expected UTF-8"),
