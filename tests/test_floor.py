@@ -92,6 +92,14 @@ def test_texts_of_ordinary_life_without_a_name_get_none() -> None:
     assert len(wrong) <= 1, wrong
 
 
+@pytest.mark.parametrize(("model", "floor"), [(base, 0.78), (mini, 0.74)])
+def test_everyday_texts(model: Callable[[], RetrieveAll], floor: float) -> None:
+    texts = read_ordinary(SAMPLES / "everyday.txt")
+    predictions = model().predict([each.text for each in texts])
+    score = score_spans((gold.entities for gold in texts), (each.entities for each in predictions)).micro
+    assert score.f1 >= floor
+
+
 def test_texts_in_languages_that_are_not_in_the_pool_are_named_so() -> None:
     texts = (SAMPLES / "not-in-the-pool.txt").read_text(encoding="utf-8").splitlines()
     predictions = base().predict(texts)
