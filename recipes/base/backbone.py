@@ -16,7 +16,7 @@ from recipes.base.settings import BackboneSettings
 from retrieveall.engines.local.four_bits import pack, unpack
 from retrieveall.storage import read_json, write_atomic
 
-__all__ = ["cut_backbone", "markers"]
+__all__ = ["backbone_folder", "cut_backbone", "markers"]
 
 _MARKERS = ("<|entity|>", "<|context|>", "<|task|>", "<|item|>", "<|end|>")
 _EMBEDDINGS = "embeddings.word_embeddings.weight"
@@ -31,13 +31,18 @@ def markers(tags: int) -> list[str]:
     return [*_MARKERS, *(f"<|tag{i}|>" for i in range(tags))]
 
 
+def backbone_folder(backbone: str) -> Path:
+    """The folder of a backbone that is named by folder or hub id; downloaded unless it is on this machine."""
+    return Path(backbone) if Path(backbone).is_dir() else Path(snapshot_download(backbone))
+
+
 def cut_backbone(folder: Path, settings: BackboneSettings, backbone: str) -> None:
     """``backbone/``: the encoder ``backbone`` (a folder or a hub id) with the most frequent pieces of its vocabulary.
 
     Pieces of one character stay all, so that nothing becomes unknown. Rows of new tokens are random and stay so: what
     they mean is for the layers to learn. All rows are rounded to four bits as they will be shipped.
     """
-    source = Path(backbone) if Path(backbone).is_dir() else Path(snapshot_download(backbone))
+    source = backbone_folder(backbone)
     tokenizer = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
     pieces = tokenizer["model"]["vocab"]
     kept = _kept([piece for piece, _ in pieces], settings.pieces)

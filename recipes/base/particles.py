@@ -14,7 +14,7 @@ import regex
 
 from retrieveall.types import Sentence
 
-__all__ = ["Particles"]
+__all__ = ["RIEUL", "Particles", "final_consonant"]
 
 # Of two and more syllables, or hardly ever the end of a name: always a particle.
 _SURE = regex.compile(
@@ -25,6 +25,8 @@ _PERHAPS = regex.compile(r"(?:씨|님)?(?:은|는|이|가|의|와|과|도|만|�
 _TAIL = regex.compile(r"(?<=.)(?:[(（].*|[\p{P}--[)\]%'’”\"]]+)$", regex.V1)
 _OPENING, _CLOSING = "'\"‘“(《<「", "'\"’”)》>」"
 _HANGUL = range(0xAC00, 0xD7A4)
+RIEUL = 8
+"""The number of ㄹ among final consonants."""
 
 
 class Particles:
@@ -83,14 +85,20 @@ class Particles:
 
 def _fits(stem: str, particle: str) -> bool:
     """Whether the particle may follow the last sound of the stem; after other scripts, any may."""
-    code = ord(stem[-1])
-    if code not in _HANGUL:
+    final = final_consonant(stem[-1])
+    if final is None:
         return True
-    closed = (code - 0xAC00) % 28 != 0
+    closed = final != 0
     if particle[0] in "은이과인":
         return closed
     if particle[0] in "는가와나":
         return not closed
     if particle == "로":
-        return not closed or (code - 0xAC00) % 28 == 8
+        return not closed or final == RIEUL
     return True
+
+
+def final_consonant(syllable: str) -> int | None:
+    """The number of the consonant that ends a Hangul syllable, 0 if it ends in a vowel; None for other scripts."""
+    code = ord(syllable)
+    return (code - _HANGUL.start) % 28 if code in _HANGUL else None

@@ -16,22 +16,21 @@ from typing import Any
 import regex
 import yaml
 
+from recipes.base.particles import RIEUL, final_consonant
 from recipes.base.settings import VariationSettings
 from retrieveall.errors import DataError
 from retrieveall.types import Entity, Sentence
 
-__all__ = ["Mentions", "Writer", "fill", "fill_everyday", "join", "map_mentions", "word_list"]
+__all__ = ["Mentions", "Writer", "fill", "join", "map_mentions", "word_list"]
 
 WORDS = Path(__file__).parent / "words"
 CASED = frozenset(("en", "es", "fr", "ru", "de"))
 SPACED = CASED | {"ko"}
 
-_SLOT = regex.compile(r"\{(PER|LOC|ORG)\}")
-# {city}, a kind of name; {city:dat}, in a case; {city}[이|가], with the particle after a consonant and after a vowel.
-_EVERYDAY = regex.compile(r"\{(?P<kind>[a-z]+)(?::(?P<case>[a-z]+))?\}(?:\[(?P<closed>[^|\]]*)\|(?P<open>[^\]]*)\])?")
+# {PER}; {city}, a kind of name; {city:dat}, in a case; {city}[이|가], with its particle after consonants and vowels.
+_SLOT = regex.compile(r"\{(?P<name>PER|LOC|ORG|[a-z]+(?::[a-z]+)?)\}(?:\[(?P<closed>[^|\]]*)\|(?P<open>[^\]]*)\])?")
 EVERYDAY_LABELS = {"first": "PER", "surname": "PER", "person": "PER", "city": "LOC", "country": "LOC", "company": "ORG"}
 _CASES = ("nom", "gen", "dat", "acc", "ins", "loc")
-_HANGUL, _FINALS, _RIEUL = 0xAC00, 28, 8
 _WORD = regex.compile(r"\p{L}[\p{L}\p{M}'’]*")
 _MARKUP = (
     ("**", "**"), ("*", "*"), ("_", "_"), ("__", "__"), ("`", "`"), ("<b>", "</b>"), ("<i>", "</i>"), ("[[", "]]"),
@@ -106,38 +105,26 @@ def join(sentences: Sequence[Sentence], glue: Sequence[str]) -> Sentence:
 
 
 def fill(template: str, draw: Callable[[str], str], language: str) -> Sentence:
-    """A template with its slots filled by ``draw(label)``."""
+    """A template with its slots filled: ``draw`` gets what is in the braces, a label or ``city`` or ``city:dat``."""
     text, entities, position = "", [], 0
     for slot in _SLOT.finditer(template):
         text += template[position : slot.start()]
-        mention = draw(slot[1])
-        entities.append(Entity(len(text), len(text) + len(mention), slot[1], mention))
-        text += mention
-        position = slot.end()
-    return Sentence(text + template[position:], tuple(entities), language)
-
-
-def fill_everyday(template: str, draw: Callable[[str, str | None], str], language: str) -> Sentence:
-    """A template with its slots filled by ``draw(kind, case)``, and Korean particles as they follow the name."""
-    text, entities, position = "", [], 0
-    for slot in _EVERYDAY.finditer(template):
-        text += template[position : slot.start()]
-        mention = draw(slot["kind"], slot["case"])
-        entities.append(Entity(len(text), len(text) + len(mention), EVERYDAY_LABELS[slot["kind"]], mention))
+        mention = draw(slot["name"])
+        kind = slot["name"].partition(":")[0]
+        entities.append(Entity(len(text), len(text) + len(mention), EVERYDAY_LABELS.get(kind, kind), mention))
         text += mention
         if slot["closed"] is not None:
-            text += slot["closed"] if _ends_in_consonant(mention, slot["closed"]) else slot["open"]
+            text += slot["closed"] if _is_closed(mention, slot["closed"]) else slot["open"]
         position = slot.end()
     return Sentence(text + template[position:], tuple(entities), language)
 
 
-def _ends_in_consonant(mention: str, particle: str) -> bool:
+def _is_closed(mention: str, particle: str) -> bool:
     """Whether a particle after this name has its form for consonants; 로 stands after ㄹ, too."""
-    last = mention[-1]
-    if not "가" <= last <= "힣":
-        return last.lower() not in "aeiouy"
-    final = (ord(last) - _HANGUL) % _FINALS
-    return final != 0 and not (particle == "으로" and final == _RIEUL)
+    final = final_consonant(mention[-1])
+    if final is None:
+        return mention[-1].lower() not in "aeiouy"
+    return final != 0 and not (particle == "으로" and final == RIEUL)
 
 
 def _same_length(sentence: Sentence, text: str) -> Sentence:
@@ -204,7 +191,7 @@ class Writer:
 
     def everyday(self) -> Sentence:
         """A short sentence with well-known and other names, such as people type first."""
-        return fill_everyday(self.rng.choice(self._words["everyday"]), self._everyday_name, self.language)
+        return fill(self.rng.choice(self._words["everyday"]), self._everyday_name, self.language)
 
     def names(self) -> Sentence:
         """Names alone, or several by lines and in cells, some as data with keys."""
@@ -256,9 +243,10 @@ class Writer:
     def _person_or(self, language: str) -> Callable[[str], str]:
         return lambda label: self.mentions.draw(language, label, self.rng)
 
-    def _everyday_name(self, kind: str, case: str | None) -> str:
+    def _everyday_name(self, slot: str) -> str:
         """Mostly of the language's own list; now and then of another's or a mention, where no case is asked for."""
-        chance = self.rng.random() if case is None else 0.0
+        kind, _, case = slot.partition(":")
+        chance = 0.0 if case else self.rng.random()
         if chance > 0.75:
             return self.mentions.draw(self.language, EVERYDAY_LABELS[kind], self.rng)
         own = self._words if chance < 0.65 else word_list(self.rng.choice(sorted(self.mentions.of)))

@@ -162,6 +162,7 @@ class _Made:
         return {"milliseconds": timed, "megabytes": sum(sizes)}
 
     def _bare(self, name: str) -> Any:
+        from recipes.base.backbone import backbone_folder
         from recipes.measure.retrieval_encoders import BackboneEncoder, RandomEncoder, TableEncoder
         from retrieveall.knowledge import NgramEncoder
 
@@ -172,7 +173,7 @@ class _Made:
                 "ngram-64": lambda: NgramEncoder.fit(self._texts, dimension=64),
                 "table": lambda: TableEncoder(name, self._bare("backbone"), self._texts),
                 "own-table": lambda: TableEncoder(name, self._bare("own"), self._texts),
-                "backbone": lambda: BackboneEncoder(name, self._model.config, _folder(self._backbone)),
+                "backbone": lambda: BackboneEncoder(name, self._model.config, backbone_folder(self._backbone)),
                 "own": lambda: BackboneEncoder(
                     name, self._model.config, self._model.folder.path / self._model.config.backbone.path
                 ),
@@ -186,14 +187,6 @@ class _Made:
         if hasattr(encoder, "buckets"):
             return float(encoder.buckets * (encoder.dimension + 2) / 1e6)
         return float(getattr(encoder, "megabytes", 0.0))
-
-
-def _folder(backbone: str) -> Path:
-    if Path(backbone).is_dir():
-        return Path(backbone)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(backbone))
 
 
 def render_retrieval(results: dict[str, Any]) -> str:

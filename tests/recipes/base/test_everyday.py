@@ -7,13 +7,13 @@ import random
 import pytest
 
 from recipes.base.settings import VariationSettings
-from recipes.base.variations import Mentions, Writer, fill_everyday, word_list
+from recipes.base.variations import Mentions, Writer, fill, word_list
 
 NO_FORMS = VariationSettings(**dict.fromkeys(VariationSettings.model_fields, 0.0))
 
 
 def test_a_slot_is_filled_and_marked() -> None:
-    made = fill_everyday("{first} lives in {city}", lambda kind, _: {"first": "Ada", "city": "Rome"}[kind], "en")
+    made = fill("{first} lives in {city}", {"first": "Ada", "city": "Rome"}.__getitem__, "en")
     assert made.text == "Ada lives in Rome"
     assert [(made.text[each.start : each.end], each.label) for each in made.entities] == [
         ("Ada", "PER"),
@@ -31,9 +31,9 @@ def test_a_slot_is_filled_and_marked() -> None:
     ],
 )
 def test_a_korean_particle_follows_the_last_sound_of_the_name(name: str, topic: str, towards: str) -> None:
-    assert fill_everyday("{city}[은|는]", lambda *_: name, "ko").text == topic
-    assert fill_everyday("{city}[으로|로]", lambda *_: name, "ko").text == towards
-    assert fill_everyday("{city}[은|는]", lambda *_: name, "ko").entities[0].end == len(name)
+    assert fill("{city}[은|는]", lambda _: name, "ko").text == topic
+    assert fill("{city}[으로|로]", lambda _: name, "ko").text == towards
+    assert fill("{city}[은|는]", lambda _: name, "ko").entities[0].end == len(name)
 
 
 def test_a_case_is_asked_for_and_given() -> None:
@@ -41,4 +41,4 @@ def test_a_case_is_asked_for_and_given() -> None:
     forms = {name.split("|")[0]: name.split("|") for name in words["city"]}
     assert forms["Прага"] == ["Прага", "Праги", "Праге", "Прагу", "Прагой", "Праге"]
     writer = Writer("ru", NO_FORMS, Mentions(), {}, random.Random(1))
-    assert {writer._everyday_name("city", "acc") for _ in range(300)} == {each[3] for each in forms.values()}
+    assert {writer._everyday_name("city:acc") for _ in range(300)} == {each[3] for each in forms.values()}
